@@ -1,0 +1,128 @@
+"""Tensors in [-1, 1], uint8 arrays and PIL images: every conversion between them, and pictures made of many."""
+
+import io
+import json
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from torch import Tensor
+
+from .files import write_atomically
+
+MAX_PIXELS = 50_000_000  # an upload of more is refused before it is decoded
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 [..., H, W, C] -> float32 [..., C, H, W] in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3).float() / 127.5 - 1
+
+
+def to_uint8(x: Tensor) -> np.ndarray:
+    """float [..., C, H, W], clipped to [-1, 1] and rounded -> uint8 [..., H, W, C]."""
+    levels = (x.detach().float().cpu() * 127.5 + 127.5).round().clamp(0, 255)
+    return levels.to(torch.uint8).movedim(-3, -1).contiguous().numpy()
+
+
+def to_pil(x: Tensor, scale: int = 1) -> Image.Image:
+    """One image [C, H, W], C 1 or 3, enlarged by a whole factor without smoothing."""
+    return enlarge(to_uint8(x), scale)
+
+
+def enlarge(pixels: np.ndarray, scale: int) -> Image.Image:
+    """uint8 [H, W, C] -> PIL image with each pixel a square of scale x scale."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def grid(x: Tensor, columns: int | None = None, *, scale: int = 1, gap: int = 1, ground: int = 128) -> Image.Image:
+    """Images [B, C, H, W] row by row, `gap` grey pixels between. Default: as near a square as can be."""
+    tiles = to_uint8(x)
+    b, h, w, c = tiles.shape
+    columns = min(b, columns or math.ceil(math.sqrt(b)))
+    rows = math.ceil(b / columns)
+    h, w = h * scale, w * scale
+    canvas = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), ground, np.uint8)
+    for k, tile in enumerate(tiles.repeat(scale, axis=1).repeat(scale, axis=2)):
+        top, left = k // columns * (h + gap), k % columns * (w + gap)
+        canvas[top : top + h, left : left + w] = tile
+    return enlarge(canvas, 1)
+
+
+def strip(x: Tensor, *, scale: int = 1, gap: int = 1) -> Image.Image:
+    """Images [B, C, H, W] in one row."""
+    return grid(x, len(x), scale=scale, gap=gap)
+
+
+def fit(image: Image.Image, shape: tuple[int, int, int]) -> Tensor:
+    """The largest centred crop of the right proportions, resized -> [C, H, W] in [-1, 1]; C is 1 or 3."""
+    c, h, w = shape
+    image = ImageOps.fit(image.convert("L" if c == 1 else "RGB"), (w, h), Image.Resampling.LANCZOS)
+    return to_tensor(np.asarray(image).reshape(h, w, c))
+
+
+def read_image(source: str | Path | bytes) -> Image.Image:
+    """The first frame of a picture file, upright, as RGB.
+
+    Raises ValueError, saying what is wrong, for a file that is no picture, cut off, or over 50 million pixels.
+    """
+    name = "The picture" if isinstance(source, bytes) else Path(source).name
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(
+                f"{name} has {image.width} x {image.height} pixels; the most is {MAX_PIXELS // 10**6} million."
+            )
+        return _on_white(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} is far too large; the most is {MAX_PIXELS // 10**6} million pixels.") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} is not a picture that can be read; a PNG, JPEG, WebP or GIF is.") from error
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{name} is cut off or damaged; try another copy.") from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Transparency replaced by white, any mode (CMYK, palette, 16 bit) by RGB."""
+    if image.mode.startswith(("I;16", "I", "F")):
+        levels = np.asarray(image, np.float64)
+        span = max(levels.max() - levels.min(), 1)
+        image = Image.fromarray(((levels - levels.min()) / span * 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def save_png(path: str | Path, image: Image.Image, recipe: dict | None = None) -> None:
+    """Write a PNG atomically, with the settings that made it as text inside."""
+    info = PngImagePlugin.PngInfo()
+    if recipe is not None:
+        info.add_text("recipe", json.dumps(recipe))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    write_atomically(path, buffer.getvalue())
+
+
+def save_gif(path: str | Path, frames: list[Image.Image], recipe: dict | None = None, *, ms: int = 80) -> None:
+    """Write an endless animation atomically, `ms` milliseconds a frame, with the settings as its comment."""
+    buffer = io.BytesIO()
+    comment = json.dumps(recipe).encode() if recipe is not None else b""
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=ms, loop=0, comment=comment)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_recipe(path: str | Path) -> dict | None:
+    """The settings inside a PNG or GIF that `save_png` or `save_gif` wrote; None if it carries none."""
+    with Image.open(path) as image:
+        text = image.info.get("recipe") or image.info.get("comment")
+    try:
+        recipe = json.loads(text) if text else None
+    except (ValueError, UnicodeDecodeError):
+        return None
+    return recipe if isinstance(recipe, dict) else None
