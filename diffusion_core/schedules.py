@@ -60,6 +60,14 @@ class Schedule(ABC):
         """lambda(t) = log(alpha / sigma), half the log-SNR; falls as t rises."""
         return self.log_alpha(t) - 0.5 * self.sigma2(t).log()
 
+    def scale(self, t: Tensor) -> Tensor:
+        """sqrt(alpha^2 + sigma^2), the size of x_t for data of unit size: 1 for variance-preserving schedules."""
+        return (2 * self.log_alpha(t)).exp().add(self.sigma2(t)).sqrt()
+
+    def perturb(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """x_t = alpha(t) x0 + sigma(t) eps for images x0, noise eps [B, *S] and times t [B]."""
+        return over_batch(self.alpha(t), x0) * x0 + over_batch(self.sigma(t), x0) * eps
+
     def f(self, t: Tensor) -> Tensor:
         """Drift coefficient of the forward SDE, dx = f(t) x dt + ..."""
         return _derivative(self.log_alpha, t)
@@ -83,9 +91,14 @@ class Schedule(ABC):
         return Coeffs(*(fn(ts).tolist() for fn in (self.alpha, self.sigma, self.lam, self.f, self.g2)))
 
 
+def over_batch(v: Tensor, x: Tensor) -> Tensor:
+    """v [B], reshaped to multiply x [B, *S] and in x's dtype."""
+    return v.to(x).reshape(-1, *[1] * (x.ndim - 1))
+
+
 def _derivative(fn, t: Tensor) -> Tensor:
     """d fn / dt, elementwise."""
-    return torch.func.jvp(fn, (t,), (torch.ones_like(t),))[1]
+    return torch.func.jvp(fn, (t,), (torch.ones_like(t),))[1].to(t)  # jvp promotes single numbers
 
 
 class VariancePreserving(Schedule):
@@ -140,8 +153,10 @@ class VPCosine(VariancePreserving):
         self.s = s
 
     def log_alpha(self, t: Tensor) -> Tensor:
-        quarter = 0.5 * math.pi / (1 + self.s)
-        return torch.log(torch.cos((t + self.s) * quarter)) - math.log(math.cos(self.s * quarter))
+        # log of cos((t + s) q) / cos(s q), with the fraction written as 1 - ... so that it is exact near t = 0
+        q = 0.5 * math.pi / (1 + self.s)
+        minus_one = -2 * torch.sin(0.5 * q * t) ** 2 - math.tan(self.s * q) * torch.sin(q * t)
+        return torch.log1p(minus_one.clamp(min=torch.finfo(t.dtype).eps - 1))  # finite at t = 1, where alpha is 0
 
     def config(self) -> dict:
         return {"name": self.name, "s": self.s}
@@ -197,8 +212,8 @@ class Discrete(VariancePreserving):
         if alphas_bar is None:
             alphas_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), dim=0)
         alphas_bar = torch.as_tensor(alphas_bar, dtype=torch.float64)
-        falling = (alphas_bar.diff() < 0).all() and alphas_bar[0] < 1 and alphas_bar[-1] > 0
-        if not falling:
+        bracketed = torch.tensor([1.0, *alphas_bar, 0.0], dtype=torch.float64)
+        if len(alphas_bar) == 0 or not (bracketed.diff() < 0).all():
             raise ValueError("alphas_bar must fall strictly within (0, 1), from the least noisy level to the noisiest.")
         self.alphas_bar = alphas_bar
         self.t_min = 1 / len(alphas_bar)
