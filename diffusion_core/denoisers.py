@@ -10,14 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .schedules import Schedule
+from .schedules import Schedule, over_batch
 
 Prediction = Literal["v", "eps", "x0"]
-
-
-def over_batch(v: Tensor, x: Tensor) -> Tensor:
-    """v [B], reshaped to multiply x [B, *S] and in x's dtype."""
-    return v.to(x).reshape(-1, *[1] * (x.ndim - 1))
 
 
 # Conversions. alpha and sigma are floats, or tensors that broadcast against x; any alpha, sigma > 0 will do.
@@ -77,15 +72,11 @@ class NetDenoiser(Denoiser):
 
     def output(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """The network's own output, the quantity named by `prediction`."""
-        alpha, sigma = self._alpha_sigma(x, t)
-        return self.net(x / (alpha**2 + sigma**2).sqrt(), (1000 * t).to(x), cond)
+        return self.net(x / over_batch(self.schedule.scale(t), x), (1000 * t).to(x), cond)
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        alpha, sigma = self._alpha_sigma(x, t)
+        alpha, sigma = over_batch(self.schedule.alpha(t), x), over_batch(self.schedule.sigma(t), x)
         return to_x0(self.output(x, t, cond), x, alpha, sigma, self.prediction)
-
-    def _alpha_sigma(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        return over_batch(self.schedule.alpha(t), x), over_batch(self.schedule.sigma(t), x)
 
 
 class Guided(Denoiser):
