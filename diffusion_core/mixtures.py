@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from .denoisers import Denoiser, over_batch
-from .schedules import Schedule
+from .denoisers import Denoiser
+from .schedules import Schedule, over_batch
 
 
 class GaussianMixture:
