@@ -51,22 +51,27 @@ def timesteps(
     t1 = schedule.t_min if stop is None else stop
     if spacing == "t":
         return _linspace(t0, t1, n)
-    if spacing == "quad":
-        return _linspace(t0**0.5, t1**0.5, n) ** 2
     if spacing == "ddpm":
         return _ddpm_levels(schedule, n, t0, t1)
     ends = torch.tensor([t0, t1], dtype=torch.float64)
-    lam0, lam1 = schedule.lam(ends).tolist()
-    if spacing == "lam":
-        lam = _linspace(lam0, lam1, n)
+    if spacing == "quad":
+        ts = _linspace(t0**0.5, t1**0.5, n) ** 2
+    elif spacing == "lam":
+        ts = schedule.t_from_lam(_linspace(*_finite(schedule.lam(ends)), n))
     elif spacing == "karras":
         rho = 7
-        lam = -rho * _linspace(math.exp(-lam0 / rho), math.exp(-lam1 / rho), n).log()
+        ratio = _linspace(*torch.exp(-schedule.lam(ends) / rho).tolist(), n)
+        ts = schedule.t_from_lam(-rho * ratio.log())
     else:
         raise ValueError(f"Unknown spacing {spacing!r}; choose one of {', '.join(SPACINGS)}.")
-    ts = schedule.t_from_lam(lam)
     ts[-1], ts[0] = ends[1], ends[0]  # exactly, whatever the rounding of the inverse
     return ts
+
+
+def _finite(lam: Tensor) -> list[float]:
+    if not lam.isfinite().all():
+        raise ValueError("Even steps in lambda cannot reach sigma = 0, where it is infinite; choose another spacing.")
+    return lam.tolist()
 
 
 def _linspace(a: float, b: float, n: int) -> Tensor:
