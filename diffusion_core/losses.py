@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .denoisers import NetDenoiser, over_batch, to_eps, to_v
-from .schedules import Schedule
+from .denoisers import NetDenoiser, to_eps, to_v
+from .schedules import Schedule, over_batch
 
 Score = Callable[[Tensor], Tensor]  # x [B, d] -> grad log p(x) [B, d]
 
@@ -31,7 +31,7 @@ def denoising_loss(
     gamma = 5, which keeps the nearly clean levels from dominating.
     """
     alpha, sigma = over_batch(D.schedule.alpha(t), x0), over_batch(D.schedule.sigma(t), x0)
-    x = alpha * x0 + sigma * eps
+    x = D.schedule.perturb(x0, t, eps)
     target = {"x0": lambda: x0, "eps": lambda: eps, "v": lambda: to_v(x0, x, alpha, sigma)}[D.prediction]()
     error = (D.output(x, t, cond) - target).float()
     per_image = LOSSES[loss](error).flatten(1).mean(dim=1)
