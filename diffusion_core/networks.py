@@ -43,7 +43,8 @@ def zero(module: nn.Module) -> nn.Module:
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    """At most 32 groups of at least 2 channels: a group of one would erase each channel's mean."""
+    return nn.GroupNorm(math.gcd(32, channels // 2), channels)
 
 
 class ResBlock(nn.Module):
