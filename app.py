@@ -1,0 +1,73 @@
+"""The demo:  python app.py  opens it in a browser. It needs nothing but this folder: no network, no data set."""
+
+import os
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from tabs.widgets import controls  # noqa: F401, I001  first: on a ZeroGPU Space it must come before torch
+
+import gradio as gr
+import torch
+
+from diffusion_core.checkpoint import Model, load
+from tabs import forward, sample
+from tabs.widgets.runs import MODELS
+from tabs.widgets.style import CSS, THEME
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+
+def device() -> str:
+    """The fastest this machine has."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_models(folder: Path = CHECKPOINTS) -> dict[str, Model]:
+    """Every model in a folder, by name; one that cannot be read is left out with a warning that says why."""
+    models = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            models[path.stem] = load(path, device())
+        except (ValueError, OSError) as error:
+            warnings.warn(f"Left out: {error}", stacklevel=1)
+    return models
+
+
+def build(models: dict[str, Model]) -> gr.Blocks:
+    """The whole page. Every public endpoint has a name; what only serves the page is private."""
+    MODELS.clear()
+    MODELS.update(models)
+    with gr.Blocks(title="Diffusion, step by step", delete_cache=(600, 1800), analytics_enabled=False) as page:
+        gr.Markdown("# Diffusion, step by step")
+        gr.Markdown(
+            "Noise a picture, then sample new ones from noise: every number on the page is live.", elem_classes="lead"
+        )
+        with gr.Tabs():
+            with gr.Tab("Forward", id="forward"):
+                forward.build(models, forward.draw(forward.sources()[0]))
+            with gr.Tab("Sample", id="sample"):
+                sample.build(models)
+    return page.queue(max_size=32)
+
+
+def launch_options() -> dict:
+    """How the page is served; the tests use the same."""
+    return dict(
+        theme=THEME,
+        css=CSS,
+        footer_links=["api"],
+        ssr_mode=False,
+        run_history=False,
+        state_session_capacity=64,
+        max_file_size="20mb",
+    )
+
+
+demo = build(load_models())
+
+if __name__ == "__main__":
+    demo.launch(**launch_options())

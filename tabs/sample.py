@@ -1,0 +1,233 @@
+"""Sample: from noise to images, with the sampler, the number of steps and the guidance in the viewer's hand."""
+
+import random
+import time
+from collections.abc import Iterator
+
+import gradio as gr
+import torch
+
+from diffusion_core.checkpoint import Model
+from diffusion_core.images import grid
+from diffusion_core.samplers import SAMPLERS
+from diffusion_core.schedules import Discrete
+
+from .widgets.controls import plainly, slider
+from .widgets.html import data_uri, figure, notice, pixels
+from .widgets.runs import MODELS, Frame, Settings, describe, frames
+
+BOX = 470  # side of the two pictures, in page pixels
+FILM = 8  # moments of the run that are kept for the film beside the result
+PREVIEW_GAP = 0.08  # seconds between two previews: more often only slows the run down
+SPACING_NAMES = {
+    "lam": "even in log-SNR",
+    "t": "even in t",
+    "karras": "Karras (finer near the data)",
+    "quad": "even in √t",
+    "ddpm": "DDPM's own levels",
+}
+# Whether the run was stopped is kept outside of what is streamed: a frame under way when Stop is pressed may yet come.
+STOPPED = "() => { document.querySelector('#sample-stage').closest('.stage').dataset.run = 'stopped' }"
+STARTED = "(...inputs) => { document.querySelector('#sample-stage').closest('.stage').dataset.run = ''; return inputs }"
+
+
+def spacing_choices(model: Model | None) -> list[tuple[str, str]]:
+    """The ways to spread the steps that this model's schedule has: only a discrete one has levels of its own."""
+    own = model is not None and isinstance(model.denoiser.schedule, Discrete)
+    return [(name, s) for s, name in SPACING_NAMES.items() if s != "ddpm" or own]
+
+
+def class_choices(model: Model | None) -> list[str]:
+    return [*model.classes, "all", "none"] if model and model.classes else ["none"]
+
+
+def chips(model: Model | None) -> gr.Radio:
+    """The classes to choose from, as a row of chips; all of them in turn at first."""
+    choices = class_choices(model)
+    return gr.Radio(
+        choices,
+        value=choices[-2:][0],
+        label="Class",
+        info="What to draw; none leaves it to chance.",
+        elem_classes="chips",
+        elem_id="class",
+    )
+
+
+def running_html(settings: Settings, frame: Frame) -> str:
+    """Both sides of the process while it runs, and how far it is."""
+    total = f" of {settings.steps}" if SAMPLERS[settings.sampler].calls else ""
+    done = 100 * frame.i / settings.steps if total else 100 * (1 - frame.t)
+    left = figure(f"<b>x<sub>t</sub></b> at t = {frame.t:.3f}", pixels(frame.x, "Noisy images on their way", BOX))
+    right = figure(
+        "<b>x<sub>0</sub> predicted</b> from it", pixels(frame.x0, "The images the network expects in the end", BOX)
+    )
+    return (
+        f'<div class="running"><div class="row">{left}{right}</div><p class="line"><span class="busy">'
+        f'<i style="width:{min(done, 100):.0f}%"></i></span><span class="stop-word">Stopped at </span>'
+        f"step {frame.i}{total} "
+        f'<span class="dim">· {frame.nfe} network calls · {frame.seconds:.1f} s</span></p>{mapping()}</div>'
+    )
+
+
+def done_html(settings: Settings, film: list[Frame]) -> str:
+    """The result, and how the first images came to be: x_t above the prediction x0, from noise on the left to data."""
+    last = film[-1]
+    name = {"all": "of every class in turn", "none": "of no class in particular"}.get(
+        settings.cls, f"of {settings.cls}"
+    )
+    image = grid(last.x)
+    file = f"{settings.model}-{settings.cls}-seed{settings.seed}.png"
+    left = figure("<b>Samples</b>", pixels(last.x, f"{settings.count} generated images {name}", BOX))
+    shown = film_frames(film)
+    rows = torch.stack(
+        [torch.stack([f.x for f in shown], 1), torch.stack([f.x0 for f in shown], 1)], 1
+    )  # [B, 2, K, ...]
+    tiles = rows[: FILM // 2].flatten(0, 2)
+    right = figure(
+        f"<b>How the first {min(len(rows), FILM // 2)} came to be</b>: x<sub>t</sub>, and below it the predicted "
+        f"x<sub>0</sub>, from t = {shown[0].t:.2f} to {shown[-1].t:.2f}",
+        pixels(tiles, "Film strips from noise to data", BOX, columns=len(shown)),
+    )
+    save = f'<a download="{file}" href="{data_uri(image, settings._asdict())}">PNG</a>'
+    return (
+        f'<div class="done"><div class="row">{left}{right}</div><p class="line">{describe(settings, last)} '
+        f"&nbsp; {save}</p>{mapping()}</div>"
+    )
+
+
+def film_frames(film: list[Frame]) -> list[Frame]:
+    """At most FILM of the kept frames, evenly spread, the last always among them."""
+    k = min(FILM, len(film))
+    return [film[round(j * (len(film) - 1) / max(k - 1, 1))] for j in range(k)]
+
+
+def mapping() -> str:
+    return (
+        '<p class="note">Black is −1, white +1; values beyond are clipped. Pixels are enlarged without smoothing.</p>'
+    )
+
+
+def summary(settings: Settings, frame: Frame, finished: bool) -> dict:
+    """What the API returns beside the picture."""
+    about = {"step": frame.i, "t": frame.t, "nfe": frame.nfe, "seconds": round(frame.seconds, 3), "finished": finished}
+    if finished:
+        seeds = [settings.seed + k for k in range(settings.count)]
+        about |= {"settings": settings._asdict(), "seeds": seeds, "grid": data_uri(grid(frame.x), settings._asdict())}
+    return about
+
+
+@plainly
+def sample(
+    model: str, cls: str, sampler: str, steps: int, guidance: float, seed: int, count: int, eta: float, spacing: str
+) -> Iterator[tuple[str, dict]]:
+    """Generate images, showing x_t and the predicted x0 at every step.
+
+    Yields a preview (HTML) and a summary after each step; the last summary holds the images as one PNG (a data URI)
+    with the settings in its metadata. The same seed gives the same image, whatever the count: image k has seed + k.
+    cls is a class name, "all" (in turn) or "none".
+    """
+    if model not in MODELS:
+        raise ValueError(f"There is no model {model!r}; there is {', '.join(MODELS) or 'none: train.py makes one'}.")
+    if seed is None or not 0 <= seed < 2**31:
+        raise ValueError(f"Seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
+    settings = Settings(model, cls, sampler, steps, guidance, int(seed), count, eta, spacing)
+    film, shown = [], 0.0
+    for frame in frames(settings):
+        film = thinned([*film, frame])
+        preview = gr.skip()
+        if time.perf_counter() - shown > PREVIEW_GAP:
+            preview, shown = running_html(settings, frame), time.perf_counter()
+        yield preview, summary(settings, frame, finished=False)  # at every step: Stop acts when something is yielded
+    yield done_html(settings, film), summary(settings, frame, finished=True)
+
+
+def thinned(film: list[Frame], most: int = 4 * FILM) -> list[Frame]:
+    """Every other frame once there are too many: a run of 1000 steps shall not fill the memory."""
+    return film if len(film) <= most else [*film[:-1:2], film[-1]]
+
+
+def first_result() -> str:
+    """What the tab opens with: the default settings, run when the app starts."""
+    if not MODELS:
+        return notice("There is no model in checkpoints/ yet: `python train.py mnist` makes one.")
+    settings = Settings(next(iter(MODELS)))
+    return done_html(settings, list(frames(settings)))
+
+
+def build(models: dict[str, Model]) -> None:
+    """The tab's controls on the left and its stage on the right."""
+    names = list(models)
+    start = Settings(names[0] if names else "")
+    with gr.Row(elem_classes="work"):
+        with gr.Column(elem_classes="controls"):
+            model = gr.Dropdown(names, value=start.model or None, label="Model", visible=len(names) > 1)
+            cls = chips(models.get(start.model))
+            sampler = gr.Dropdown(
+                [(s.label, name) for name, s in SAMPLERS.items()],
+                value=start.sampler,
+                label="Sampler",
+                info="How a step is taken.",
+                elem_id="sampler",
+            )
+            steps = slider(
+                1,
+                250,
+                start.steps,
+                step=1,
+                label="Steps",
+                elem_id="steps",
+                info="More steps follow the true path more closely, and cost more network calls.",
+            )
+            guidance = slider(
+                0,
+                10,
+                start.guidance,
+                step=0.1,
+                label="Guidance",
+                elem_id="guidance",
+                info="0 ignores the class, 1 is as trained; more is more typical and less varied.",
+            )
+            with gr.Row(elem_classes="with-die"):
+                seed = gr.Number(start.seed, label="Seed", precision=0, elem_id="seed", min_width=100)
+                die = gr.Button("⚄", elem_classes="die", elem_id="sample-die")
+            with gr.Accordion("More", open=False):
+                count = slider(1, 64, start.count, step=1, label="Images", elem_id="count")
+                eta = slider(
+                    0,
+                    1,
+                    start.eta,
+                    step=0.05,
+                    label="eta (DDIM only)",
+                    elem_id="eta",
+                    info="Fresh noise at each step: 0 is deterministic, 1 is DDPM.",
+                )
+                spacing = gr.Dropdown(
+                    spacing_choices(models.get(start.model)), value=start.spacing, label="Times of the steps"
+                )
+            with gr.Row(elem_classes="buttons"):
+                go = gr.Button("Generate", variant="primary", elem_id="generate", min_width=80)
+                stop = gr.Button("Stop", elem_id="stop", min_width=80)
+        with gr.Column(elem_classes="stage"):
+            stage = gr.HTML(first_result(), elem_id="sample-stage")
+    about = gr.JSON(visible=False)
+
+    inputs = [model, cls, sampler, steps, guidance, seed, count, eta, spacing]
+    outputs = [stage, about]
+    # Generate and the changes of a control are events of their own: typing a number and pressing Generate is both,
+    # and with the last change waiting behind the button's run, Stop would only make room for it.
+    limits = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=STARTED)
+    pressed = go.click(sample, inputs, outputs, api_name="sample", **limits)
+    limits |= dict(api_visibility="private", trigger_mode="always_last")
+    choices = [cls.input, sampler.input, spacing.input, seed.submit]
+    sliders = [control.release for control in (steps, guidance, eta, count)]
+    changed = gr.on(choices + sliders, sample, inputs, outputs, **limits)
+    roll = die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")
+    rolled = roll.then(sample, inputs, outputs, **limits)
+    stop.click(None, cancels=[pressed, changed, rolled]).then(None, js=STOPPED)
+    model.input(
+        lambda name: (chips(models[name]), gr.Dropdown(spacing_choices(models[name]), value="lam")),
+        model,
+        [cls, spacing],
+        api_visibility="private",
+    )

@@ -1,0 +1,53 @@
+"""Controls and handlers that say plainly what is wrong, and the decorator that borrows a GPU on a ZeroGPU Space."""
+
+import functools
+import inspect
+
+import gradio as gr
+
+try:
+    import spaces
+
+    gpu = spaces.GPU
+except ImportError:  # everywhere but on a ZeroGPU Space
+
+    def gpu(fn=None, **_):
+        return fn if callable(fn) else (lambda f: f)
+
+
+def plainly(fn):
+    """The handler fn, with what is wrong with its input said in one sentence on the page instead of a traceback."""
+    expected = (ValueError, OSError, RuntimeError)
+    if inspect.isgeneratorfunction(fn):
+
+        @functools.wraps(fn)
+        def handler(*args, **kwargs):
+            try:
+                yield from fn(*args, **kwargs)
+            except expected as error:
+                raise gr.Error(str(error), print_exception=False) from error
+    else:
+
+        @functools.wraps(fn)
+        def handler(*args, **kwargs):
+            try:
+                return fn(*args, **kwargs)
+            except expected as error:
+                raise gr.Error(str(error), print_exception=False) from error
+
+    return handler
+
+
+def slider(minimum: float, maximum: float, value: float, *, step: float, label: str, **options) -> gr.Slider:
+    """A gr.Slider that says which value is wrong and what would be right, NaN included; whole numbers as int."""
+    control = gr.Slider(minimum, maximum, value, step=step, label=label, **options)
+
+    def preprocess(payload: float) -> float:
+        if not isinstance(payload, int | float) or not minimum <= payload <= maximum:
+            raise gr.Error(
+                f"{label} must lie between {minimum:g} and {maximum:g}, not {payload}.", print_exception=False
+            )
+        return int(payload) if step == 1 else float(payload)
+
+    control.preprocess = preprocess  # on the object: a subclass would have Gradio write a .pyi file beside this one
+    return control

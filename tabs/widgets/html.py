@@ -1,0 +1,50 @@
+"""Pieces of the page that are pictures: pixel-exact images inside HTML, captions, status lines."""
+
+import base64
+import html
+import io
+import json
+
+import torch
+from PIL import Image, PngImagePlugin
+
+from diffusion_core.images import grid, to_uint8
+
+
+def data_uri(image: Image.Image, recipe: dict | None = None) -> str:
+    """A PNG as text that an <img> or a link can carry, with the settings that made it inside."""
+    info = PngImagePlugin.PngInfo()
+    if recipe is not None:
+        info.add_text("recipe", json.dumps(recipe))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def pixels(x: torch.Tensor, alt: str, box: int, small_box: int = 320, columns: int | None = None, gap: int = 1) -> str:
+    """Images [B, C, H, W] as one sharp picture, enlarged by the largest whole factor that fits `box` page pixels.
+
+    `small_box` is the room on a telephone's screen.
+    """
+    image = grid(x, columns, gap=gap)
+    scale, small = max(1, box // image.width), max(1, small_box // image.width)
+    return (
+        f'<img class="pixels" alt="{html.escape(alt)}" src="{data_uri(image)}" '
+        f'style="--w:{image.width};--h:{image.height};--s:{scale};--s-small:{small}">'
+    )
+
+
+def tile(x: torch.Tensor, alt: str) -> str:
+    """One image [C, H, W] that fills the place it is put in."""
+    pixel = to_uint8(x)
+    image = Image.fromarray(pixel[..., 0] if pixel.shape[-1] == 1 else pixel)
+    return f'<img alt="{html.escape(alt)}" src="{data_uri(image)}">'
+
+
+def figure(caption: str, content: str) -> str:
+    return f'<figure class="panel"><figcaption>{caption}</figcaption>{content}</figure>'
+
+
+def notice(text: str) -> str:
+    """One line in a place where something cannot be shown: what is missing, and what to do."""
+    return f'<p class="line">{html.escape(text)}</p>'

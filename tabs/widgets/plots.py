@@ -1,0 +1,108 @@
+"""Small plots as SVG text: they follow the page's light and dark colours and cost a millisecond, as dragging needs."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+WIDTH, HEIGHT = 320, 200
+LEFT, RIGHT, TOP, BOTTOM = 34, 10, 24, 34  # margins, room for labels
+
+
+class Curve(NamedTuple):
+    """One line: y over x, drawn in the style class `kind` (data, noise, snr); `bold` for the one in question."""
+
+    x: np.ndarray
+    y: np.ndarray
+    kind: str
+    label: str = ""
+    bold: bool = True
+    dash: str = ""
+
+
+class Frame:
+    """Maps data coordinates to the picture's, and draws axes."""
+
+    def __init__(self, x_range: tuple[float, float], y_range: tuple[float, float], title: str, x_label: str):
+        self.x_range, self.y_range, self.title, self.x_label = x_range, y_range, title, x_label
+
+    def x(self, v):
+        a, b = self.x_range
+        return LEFT + (v - a) / (b - a) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, v):
+        a, b = self.y_range
+        return HEIGHT - BOTTOM - (v - a) / (b - a) * (HEIGHT - TOP - BOTTOM)
+
+    def path(self, x: np.ndarray, y: np.ndarray) -> str:
+        inside = np.isfinite(y)
+        points = zip(self.x(x[inside]), self.y(y[inside]), strict=True)
+        return "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
+
+    def svg(self, body: str, description: str) -> str:
+        x0, x1, y0, y1 = LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, TOP
+        ticks = "".join(
+            f'<text x="{self.x(v):.1f}" y="{y0 + 14}" text-anchor="middle">{v:g}</text>' for v in _ticks(*self.x_range)
+        ) + "".join(
+            f'<path class="axis" d="M{x0} {self.y(v):.1f}H{x1}"/>'
+            f'<text x="{x0 - 5}" y="{self.y(v) + 3.5:.1f}" text-anchor="end">{v:g}</text>'
+            for v in _ticks(*self.y_range)
+        )
+        return (
+            f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{description}">'
+            f'<text class="title" x="{x0}" y="14">{self.title}</text>{ticks}'
+            f'<text x="{x1}" y="{HEIGHT - 5}" text-anchor="end">{self.x_label}</text>'
+            f'<clipPath id="frame"><rect x="{x0}" y="{y1 - 3}" width="{x1 - x0}" height="{y0 - y1 + 6}"/></clipPath>'
+            f'<g clip-path="url(#frame)">{body}</g></svg>'
+        )
+
+
+def _ticks(a: float, b: float) -> list[float]:
+    """Three to six round numbers from a to b."""
+    step = 10 ** math.floor(math.log10((b - a) / 2))
+    step *= next(m for m in (1, 2, 5, 10) if (b - a) / (step * m) <= 5)
+    return [k * step for k in range(math.ceil(a / step - 1e-9), math.floor(b / step + 1e-9) + 1)]
+
+
+def curves(lines: list[Curve], frame: Frame, now: float, description: str) -> str:
+    """Lines with a marker where x = now on the bold ones, each of which is named at its marker's side."""
+    body = []
+    for c in sorted(lines, key=lambda c: c.bold):
+        style = "curve" if c.bold else "other"
+        body.append(
+            f'<path class="{c.kind} {style}" stroke-dasharray="{c.dash}" d="{frame.path(c.x, c.y)}">'
+            f"<title>{c.label}</title></path>"
+        )
+    body.append(f'<path class="now" d="M{frame.x(now):.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
+    for c in lines:
+        if not c.bold:
+            continue
+        y = float(np.interp(now, c.x, np.nan_to_num(c.y, posinf=frame.y_range[1])))
+        px, py = frame.x(now), frame.y(min(max(y, frame.y_range[0]), frame.y_range[1]))
+        side, anchor = (7, "start") if now < sum(frame.x_range) / 2 else (-7, "end")
+        body.append(
+            f'<circle class="{c.kind}" cx="{px:.1f}" cy="{py:.1f}" r="4.5"/>'
+            f'<text class="{c.kind}" x="{px + side:.1f}" y="{py + (14 if py < TOP + 14 else -6):.1f}" '
+            f'text-anchor="{anchor}">{c.label}</text>'
+        )
+    return frame.svg("".join(body), description)
+
+
+def histogram(values: np.ndarray, title: str, description: str, bins: int = 36, reach: float = 3.5) -> str:
+    """The density of values, as bars, against the standard normal's, dashed."""
+    edges = np.linspace(-reach, reach, bins + 1)
+    counts, _ = np.histogram(np.clip(values, -reach, reach), edges)
+    density = counts / counts.sum() / (edges[1] - edges[0])
+    frame = Frame((-reach, reach), (0, 1), title, "pixel value")
+    bars = "".join(
+        f"M{frame.x(a):.1f} {frame.y(0):.1f}V{frame.y(min(d, 1.1)):.1f}H{frame.x(b) - 0.6:.1f}V{frame.y(0):.1f}Z"
+        for a, b, d in zip(edges[:-1], edges[1:], density, strict=True)
+        if d > 0
+    )
+    z = np.linspace(-reach, reach, 71)
+    normal = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+    body = (
+        f'<path class="bars" d="{bars}"/><path class="noise curve" stroke-dasharray="5 3" d="{frame.path(z, normal)}"/>'
+        f'<text class="noise" x="{frame.x(1.3):.1f}" y="{frame.y(0.27):.1f}">N(0, 1)</text>'
+    )
+    return frame.svg(body, description)

@@ -1,0 +1,130 @@
+"""How the page looks: one theme, one style sheet, one colour a thing in light and dark.
+
+The colours are Okabe and Ito's, which stay apart for colour-blind eyes; lines differ by dash as well.
+"""
+
+import gradio as gr
+
+THEME = gr.themes.Base(
+    primary_hue="blue",
+    neutral_hue="slate",
+    radius_size="sm",
+    spacing_size="sm",
+    font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"],
+    font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"],
+).set(
+    body_background_fill="#f6f7f9",
+    body_background_fill_dark="#0f1318",
+    block_background_fill="transparent",
+    block_background_fill_dark="transparent",
+    block_border_width="0px",
+    block_shadow="none",
+    block_label_background_fill="transparent",
+    block_label_background_fill_dark="transparent",
+    button_primary_background_fill="#0072b2",
+    button_primary_background_fill_hover="#005f95",
+    button_primary_background_fill_dark="#0072b2",
+    button_primary_background_fill_hover_dark="#1a86c4",
+    button_primary_text_color="white",
+    slider_color="#0072b2",
+    slider_color_dark="#56b4e9",
+    checkbox_background_color_selected="#0072b2",
+    checkbox_background_color_selected_dark="#0072b2",
+)
+
+CSS = """
+:root { --data: #00805d; --noise: #c25400; --snr: #0072b2; --faint: #6b7685; --ground: #808080;
+        --line: #d5dae1; --ink: #1b2430; --panel: #ffffff; --accent: #0072b2; }
+.dark { --data: #2fc79a; --noise: #f28a3c; --snr: #56b4e9; --faint: #94a0b0; --line: #2b3440; --ink: #e8ecf1;
+        --panel: #171c23; --accent: #56b4e9; }
+:root, .dark { --color-accent: var(--accent); }
+.gradio-container { max-width: 1440px !important; margin: 0 auto !important; padding: 0 !important; }
+.gradio-container .main { padding: 20px 24px 24px !important; max-width: none !important; }
+.gradio-container main { padding: 0 !important; }
+.gradio-container h1 { font-size: 1.5rem; font-weight: 700; margin: 0; letter-spacing: -0.01em; }
+.gradio-container .lead p { color: var(--faint); margin: 0 0 4px; font-size: 0.95rem; }
+.gradio-container .tabitem { padding: 12px 0 0 !important; border: 0; }
+.work { display: grid !important; grid-template-columns: 320px minmax(0, 1fr); gap: 16px 20px; align-items: start; }
+.work > * { min-width: 0 !important; background: var(--panel); border: 1px solid var(--line); border-radius: 8px; }
+.controls { padding: 16px; gap: 18px !important; grid-row: 1 / span 2; }
+.stage { padding: 16px 20px 18px; grid-column: 2; }
+.stage .html-container { padding: 0 !important; }
+.controls .form { background: transparent !important; border: 0; gap: 18px; box-shadow: none; overflow: visible; }
+.controls .block { padding: 0 !important; overflow: visible; background: transparent; }
+.controls [data-testid="block-info"], .controls label > span { font-weight: 700; color: var(--ink); font-size: 0.9rem; }
+.controls [data-testid="block-info"] + div, .controls .info-text { font-size: 0.8rem; color: var(--faint); line-height: 1.35; }
+.controls input[type=number], .controls .wrap-inner { border: 1px solid var(--line); border-radius: 6px; background: transparent; }
+.controls .wrap-inner { padding: 3px 4px; } .controls input.border-none { background: transparent; }
+.controls .container > .wrap { background: transparent; box-shadow: none; }
+.chips .wrap { gap: 6px; }
+.chips label { padding: 4px 10px !important; border: 1px solid var(--line) !important; border-radius: 999px !important;
+               min-width: 36px; justify-content: center; background: transparent !important; box-shadow: none !important; }
+.chips label input { position: absolute; opacity: 0; width: 1px; height: 1px; margin: 0; }
+.chips label span { margin: 0 !important; font-weight: 400; }
+.chips label.selected { background: #0072b2 !important; border-color: #0072b2 !important; }
+.chips label.selected span { color: white !important; }
+.chips label:focus-within, .gradio-container button:focus-visible, .gradio-container a:focus-visible {
+  outline: 2px solid var(--accent); outline-offset: 2px; }
+.with-die { align-items: flex-end !important; gap: 8px !important; flex-wrap: nowrap !important; }
+.with-die > .form, .with-die > .block { flex: 1 1 auto !important; min-width: 0 !important; }
+.die { flex: 0 0 42px !important; min-width: 42px !important; font-size: 1.25rem; line-height: 1; padding: 0 !important;
+       height: 40px; font-weight: 400; }
+.buttons { gap: 8px !important; flex-wrap: nowrap !important; }
+.gradio-container button.secondary { border: 1px solid var(--line); background: transparent; color: var(--ink); }
+.gradio-container button.secondary:hover { border-color: var(--accent); }
+footer .divider { display: none !important; }
+
+.pixels { image-rendering: pixelated; background: var(--ground); display: block; width: calc(var(--w) * var(--s) * 1px);
+          height: calc(var(--h) * var(--s) * 1px); max-width: none; }
+.row { display: flex; gap: 20px; flex-wrap: wrap; align-items: flex-start; }
+.panel { margin: 0; } .panel figcaption { color: var(--faint); font-size: 0.85rem; margin: 0 0 6px; }
+.panel figcaption b { color: var(--ink); font-weight: 700; }
+.sum { display: flex; align-items: flex-end; gap: 18px; flex-wrap: wrap; margin-bottom: 16px; min-height: 312px; }
+.sum .term { display: flex; align-items: center; gap: 12px; } .sum .term > * { flex: none; }
+.sum .term b { font-weight: 400; font-size: 1.3rem; color: var(--ink); }
+.sum .term figcaption b { font-size: 0.85rem; font-weight: 700; }
+.sum .op { font-size: 1.3rem; font-variant-numeric: tabular-nums; min-width: 5ch; text-align: right; }
+.sum .data { color: var(--data); } .sum .noise { color: var(--noise); }
+.strip { display: inline-block; max-width: 100%; } .strip .pixels { max-width: 100%; height: auto; }
+.strip-axis { position: relative; height: 24px; font-size: 0.8rem; color: var(--faint); font-variant-numeric: tabular-nums; }
+.strip-axis span { position: absolute; transform: translateX(-50%); white-space: nowrap; top: 8px; }
+.strip-axis .at { top: -1px; color: var(--accent); font-size: 0.7rem; line-height: 1; }
+.plots { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 20px; margin-top: 10px; }
+svg.plot { width: 100%; height: auto; display: block; font: 11px "IBM Plex Sans", system-ui, sans-serif; }
+svg.plot path { stroke: var(--own); fill: none; } svg.plot circle { fill: var(--own); stroke: var(--panel); stroke-width: 1.5; }
+svg.plot text { fill: var(--own, var(--faint)); } svg.plot .title { fill: var(--ink); font-size: 12px; font-weight: 700; }
+svg.plot g text { paint-order: stroke; stroke: var(--panel); stroke-width: 3px; stroke-linejoin: round; font-weight: 700; }
+svg.plot .axis { stroke: var(--line); } svg.plot .now { stroke: var(--ink); stroke-dasharray: 2 3; }
+svg.plot .curve { stroke-width: 2; } svg.plot .other { stroke-width: 1.25; opacity: 0.75; }
+svg.plot .bars { fill: var(--snr); stroke: none; opacity: 0.55; }
+.plot .data { --own: var(--data); } .plot .noise { --own: var(--noise); } .plot .snr { --own: var(--snr); }
+.vp_linear { --own: #0072b2; } .vp_cosine { --own: #c25400; } .vp_quadratic { --own: #00805d; } .sub_vp { --own: #a8528a; }
+.ve { --own: #8a6d00; } .discrete { --own: #1b2430; }
+.dark .vp_linear { --own: #56b4e9; } .dark .vp_cosine { --own: #f28a3c; } .dark .vp_quadratic { --own: #2fc79a; }
+.dark .sub_vp { --own: #e39ac4; } .dark .ve { --own: #f0e442; } .dark .discrete { --own: #e8ecf1; }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 0.82rem; color: var(--faint); margin: 10px 0 0; }
+.legend i { display: inline-block; width: 18px; height: 0; border-top: 2px solid var(--own); margin-right: 6px;
+            vertical-align: middle; }
+.legend .bold { color: var(--ink); font-weight: 700; }
+.line { font-variant-numeric: tabular-nums; color: var(--ink); margin: 12px 0 0; font-size: 0.95rem; min-height: 1.5em; }
+.second .line { margin-top: 0; }
+.line .dim, .note { color: var(--faint); } .note { font-size: 0.82rem; margin: 4px 0 0; }
+.line a { color: var(--accent); font-weight: 700; text-decoration: underline; }
+.busy { display: inline-block; width: 120px; height: 6px; border-radius: 3px; background: var(--line); overflow: hidden;
+        vertical-align: middle; margin-right: 8px; }
+.busy i { display: block; height: 100%; background: var(--accent); }
+.stop-word { display: none; } [data-run=stopped] .stop-word { display: inline; } [data-run=stopped] .busy { display: none; }
+@media (max-width: 800px) {
+  .gradio-container .main { padding: 14px 12px 24px !important; }
+  .gradio-container h1 { font-size: 1.25rem; }
+  .work { grid-template-columns: minmax(0, 1fr); gap: 12px; }
+  .work > .controls { grid-row: 2; grid-column: 1; } .work > .stage { grid-column: 1; grid-row: 1; padding: 12px; }
+  .work > .second { grid-row: 3; }
+  .plots { grid-template-columns: 1fr; } .row { gap: 14px; }
+  .pixels { --s: var(--s-small) !important; }
+  .sum { display: grid; grid-template-columns: auto 1fr; gap: 4px 8px; min-height: 0; margin-bottom: 10px; align-items: end; }
+  .sum > .panel { grid-row: 1 / span 2; } .sum .term { gap: 4px; } .sum .term b { font-size: 1rem; }
+  .sum .op { font-size: 0.9rem; min-width: 6.5ch; } .sum .term figcaption { font-size: 0.75rem; margin-bottom: 2px; }
+  .strip-axis span:nth-child(even):not(.at) { display: none; }
+}
+"""

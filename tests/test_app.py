@@ -1,0 +1,228 @@
+"""The page's endpoints, called as a program would: right answers, and one clear sentence for wrong questions."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+import app
+from diffusion_core.checkpoint import Model, save
+from diffusion_core.denoisers import NetDenoiser
+from diffusion_core.images import to_uint8
+from diffusion_core.networks import UNet
+from diffusion_core.schedules import SCHEDULES, VPLinear
+from tabs import forward
+
+PICTURE = np.arange(64, dtype=np.uint8).reshape(8, 8, 1) * 4
+SAMPLE = dict(
+    model="tiny", cls="cat", sampler="dpmpp_2m", steps=4, guidance=2.0, seed=5, count=2, eta=0.0, spacing="lam"
+)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Model:
+    torch.manual_seed(0)
+    net = UNet(channels=1, width=8, num_classes=2)
+    for p in net.parameters():  # as initialised, the class would make no difference yet
+        torch.nn.init.normal_(p, std=0.15)
+    return Model(NetDenoiser(net.eval().requires_grad_(False), VPLinear()), (1, 8, 8), ["cat", "dog"])
+
+
+@pytest.fixture(scope="module")
+def client(tiny) -> Client:
+    page = app.build({"tiny": tiny})
+    _, url, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **app.launch_options())
+    yield Client(url, verbose=False)
+    page.close()
+
+
+def picture_in(uri: str) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
+    image.load()
+    return image
+
+
+def run(client: Client, **changes) -> dict:
+    return client.predict(**SAMPLE | changes, api_name="/sample")[-1]
+
+
+def test_the_public_endpoints_are_these_four_and_each_says_what_it_does(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(endpoints) == {"/forward", "/picture", "/upload", "/sample"}
+    for function in (forward.forward, forward.another, forward.upload, app.sample.sample):
+        assert len(function.__doc__) > 60
+
+
+# Forward ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", forward.NAMES)
+def test_forward_returns_the_schedules_own_numbers(client, name):
+    *_, about = client.predict(schedule=name, t=0.4, seed=0, compare=True, api_name="/forward")
+    schedule, t = SCHEDULES[name](), torch.tensor(0.4, dtype=torch.float64)
+    assert about["alpha"] == pytest.approx(schedule.alpha(t).item())
+    assert about["sigma"] == pytest.approx(schedule.sigma(t).item())
+    assert about["log_snr"] == pytest.approx(2 * schedule.lam(t).item())
+    assert about["g"] ** 2 == pytest.approx(schedule.g2(t).item())
+
+
+def test_forward_noises_the_picture_as_the_formula_says():
+    *_, about = forward.forward(PICTURE, "vp_cosine", 0.3, seed=3)
+    x0, eps = forward.as_tensors(PICTURE, 3)
+    x = about["alpha"] * x0 + about["sigma"] * eps
+    difference = np.asarray(picture_in(about["x_t"]), int)[..., None] - to_uint8(x).astype(int)
+    assert np.abs(difference).max() <= 1  # float32 against float64 may round a level the other way
+
+
+def test_at_time_zero_the_picture_is_untouched():
+    *_, about = forward.forward(PICTURE, "vp_linear", 0.0, seed=0)
+    assert np.array_equal(np.asarray(picture_in(about["x_t"]))[..., None], PICTURE)
+
+
+def test_every_part_of_the_forward_stage_moves_with_t():
+    early, late = (forward.forward(PICTURE, "ve", t, seed=0)[:2] for t in (0.2, 0.8))
+    assert early[0] != late[0] and early[1] != late[1]
+    assert "divided by" in late[0] + late[1]  # what is shown of VE's large values is said
+
+
+def test_an_uploaded_picture_is_what_is_noised_next(client, tmp_path):
+    Image.new("RGB", (90, 70), (255, 0, 0)).save(tmp_path / "red.png")
+    client.predict(handle_file(tmp_path / "red.png"), api_name="/upload")
+    *_, about = client.predict(schedule="vp_linear", t=0.0, seed=0, compare=False, api_name="/forward")
+    image = picture_in(about["x_t"])
+    assert image.size == (64, 64) and image.getpixel((10, 10)) == (255, 0, 0)
+
+
+def test_pictures_can_be_drawn_from_what_is_on_the_machine(client):
+    for source in ("digits", "generated: tiny"):
+        client.predict(source=source, api_name="/picture")
+        *_, about = client.predict(schedule="vp_linear", t=0.0, seed=0, compare=False, api_name="/forward")
+        assert picture_in(about["x_t"]).size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"t": 1.5}, "Time t must lie between 0 and 1, not 1.5."),
+        ({"t": "NaN"}, "Time t must lie between 0 and 1, not NaN."),
+        ({"seed": -1}, "Noise seed must be a whole number from 0"),
+        ({"schedule": "linear"}, "linear is not in the list of choices"),
+    ],
+)
+def test_forward_refuses_in_one_sentence_and_the_next_request_works(client, change, sentence):
+    good = dict(schedule="vp_linear", t=0.5, seed=0, compare=False)
+    with pytest.raises(AppError, match=sentence):
+        client.predict(**good | change, api_name="/forward")
+    client.predict(**good, api_name="/forward")
+
+
+def bad_uploads(folder):
+    """(file, what the refusal says)"""
+    buffer = io.BytesIO()
+    Image.effect_noise((200, 200), 50).save(buffer, "PNG")
+    (folder / "cut.png").write_bytes(buffer.getvalue()[:5000])
+    (folder / "text.png").write_bytes(b"hello")
+    Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
+    return [("cut.png", "cut off"), ("text.png", "not a picture"), ("huge.png", "too large")]
+
+
+def test_bad_uploads_are_refused_in_one_sentence_and_nothing_is_lost(client, tmp_path):
+    Image.new("L", (1, 1), 255).save(tmp_path / "white.png")
+    client.predict(handle_file(tmp_path / "white.png"), api_name="/upload")
+    for name, sentence in bad_uploads(tmp_path):
+        with pytest.raises(AppError, match=sentence):
+            client.predict(handle_file(tmp_path / name), api_name="/upload")
+        *_, about = client.predict(schedule="vp_linear", t=0.0, seed=0, compare=False, api_name="/forward")
+        assert picture_in(about["x_t"]).getextrema() == ((255, 255),) * 3  # still the white picture
+
+
+def test_cmyk_and_animated_uploads_are_taken(client, tmp_path):
+    Image.new("CMYK", (30, 20)).save(tmp_path / "print.jpg")
+    frames = [Image.new("L", (9, 9), v) for v in (0, 255)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    for name in ("print.jpg", "moving.gif"):
+        client.predict(handle_file(tmp_path / name), api_name="/upload")
+
+
+# Sample -----------------------------------------------------------------------------------------------------------
+
+
+def test_sampling_shows_its_steps_and_ends_with_the_images_and_their_recipe(client):
+    updates = [about for _, about in client.submit(**SAMPLE, api_name="/sample") if about]
+    assert updates[-1]["finished"] and not any(u["finished"] for u in updates[:-1])
+    assert len(updates) > 1 and updates[-1]["nfe"] == 4 and updates[-1]["seeds"] == [5, 6]
+    image = picture_in(updates[-1]["grid"])
+    assert image.size == (17, 8)
+    assert json.loads(image.info["recipe"])["seed"] == 5
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "ddpm"])
+def test_the_same_seed_is_the_same_image_whatever_the_count(client, sampler):
+    few, many = (np.asarray(picture_in(run(client, count=n, sampler=sampler)["grid"]), int) for n in (1, 6))
+    assert np.abs(few - many[:8, :8]).max() <= 1  # the network's own rounding may tip a level
+    again = np.asarray(picture_in(run(client, count=1, sampler=sampler)["grid"]), int)
+    assert np.array_equal(few, again)
+
+
+def test_class_and_guidance_change_the_image_and_guidance_0_is_unconditional(client):
+    changes = ({}, {"cls": "dog"}, {"guidance": 1.0}, {"cls": "none"}, {"guidance": 0.0})
+    images = [picture_in(run(client, **c)["grid"]).tobytes() for c in changes]
+    assert len(set(images)) == 4 and images[3] == images[4]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"steps": 0}, "Steps must lie between 1 and 250, not 0."),
+        ({"steps": 10_000}, "Steps must lie between 1 and 250, not 10000."),
+        ({"guidance": "NaN"}, "Guidance must lie between 0 and 10, not NaN."),
+        ({"cls": "axolotl"}, "axolotl"),
+        ({"sampler": "magic"}, "magic"),
+        ({"model": "other"}, "other"),
+        ({"seed": -1}, "Seed must be a whole number from 0 to 2147483647, not -1."),
+        ({"count": 1000}, "Images must lie between 1 and 64, not 1000."),
+    ],
+)
+def test_sample_refuses_in_one_sentence_and_the_next_request_works(client, change, sentence):
+    with pytest.raises(AppError, match=sentence):
+        run(client, **change)
+    assert run(client)["finished"]
+
+
+def test_long_runs_keep_a_bounded_film_that_ends_with_the_last_frame():
+    film = []
+    for k in range(1000):
+        film = app.sample.thinned([*film, k])
+    assert film[-1] == 999 and film[0] == 0 and len(film) <= 4 * app.sample.FILM
+    assert len(app.sample.film_frames(film)) == app.sample.FILM
+
+
+# Starting ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_checkpoint_is_left_out_with_the_reason_and_the_others_are_used(tiny, tmp_path):
+    save(tmp_path / "good.safetensors", tiny)
+    (tmp_path / "bad.safetensors").write_bytes((tmp_path / "good.safetensors").read_bytes()[:-50])
+    with pytest.warns(UserWarning, match="bad.safetensors"):
+        models = app.load_models(tmp_path)
+    assert list(models) == ["good"]
+
+
+def test_without_any_model_the_page_still_opens_and_says_what_to_do(tmp_path, monkeypatch, tiny):
+    monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path))
+    assert app.load_models(tmp_path) == {}
+    page = app.build({})
+    text = json.dumps(page.get_config_file(), default=str)
+    assert "train.py mnist" in text and "The noisy picture" in text
+    app.build({"tiny": tiny})  # the registry is the page's last built
+
+
+def test_the_shipped_checkpoint_loads_and_draws_what_it_is_asked_for():
+    models = app.load_models()
+    assert models["mnist"].shape == (1, 28, 28) and models["mnist"].classes == [str(k) for k in range(10)]
