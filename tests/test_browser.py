@@ -1,0 +1,134 @@
+"""The page in a real browser: what a visitor does first, at the width of a desk and of a telephone."""
+
+import shutil
+
+import pytest
+
+import app
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright from PyPI")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def url():
+    page = app.build(app.load_models())
+    _, address, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **app.launch_options())
+    yield address
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as p:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[(1440, 900), (390, 844)], ids=["wide", "telephone"])
+def page(request, url, browser):
+    width, height = request.param
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.foreign, page.wrong = [], []
+    page.on("request", lambda r: page.foreign.append(r.url) if r.url.startswith("http") and url not in r.url else None)
+    page.on("pageerror", lambda e: page.wrong.append(str(e)))
+    page.goto(url)
+    page.wait_for_selector("#forward-stage img")
+    yield page
+    assert page.wrong == []
+    page.close()
+
+
+def source(page, selector: str) -> str:
+    return page.locator(selector).first.get_attribute("src")
+
+
+def changed(page, selector: str, before: str, timeout: float = 20_000) -> str:
+    """The src of the picture once it is another than `before`."""
+    page.wait_for_function(
+        "([s, b]) => { const e = document.querySelector(s); return e && e.getAttribute('src') !== b }",
+        arg=[selector, before],
+        timeout=timeout,
+    )
+    return source(page, selector)
+
+
+def test_the_page_opens_filled_fits_its_width_and_fetches_nothing_from_outside(page):
+    assert page.locator("h1").count() == 1
+    assert page.locator("#forward-stage img").count() == 4
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    for image in page.locator("#forward-stage img").all():
+        assert image.get_attribute("alt")
+    page.get_by_role("tab", name="Sample").click()
+    page.wait_for_selector("#sample-stage img")
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    assert page.foreign == []
+
+
+def test_dragging_t_changes_the_picture_and_ends_where_the_hand_stopped(page):
+    slider, picture = page.locator("#t input[type=range]"), "#forward-stage img"
+    before = source(page, picture)
+    box = slider.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.35 * box["width"], y)
+    page.mouse.down()
+    for k in range(36, 81, 4):
+        page.mouse.move(box["x"] + k / 100 * box["width"], y)
+    page.mouse.up()
+    changed(page, picture, before)
+    value = float(slider.input_value())
+    assert 0.7 < value < 0.9
+    page.wait_for_function(f"document.querySelector('#forward-stage figcaption').innerText.includes('{value:.2f}')")
+
+
+def test_arrow_keys_move_t_too(page):
+    before = source(page, "#forward-stage img")
+    page.locator("#t input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    changed(page, "#forward-stage img", before)
+
+
+def test_eight_steps_draw_sixteen_digits(page):
+    page.get_by_role("tab", name="Sample").click()
+    before = source(page, "#sample-stage .done img")
+    page.locator("#steps input[type=number]").fill("8")
+    page.locator("#generate").click()
+    changed(page, "#sample-stage .done img", before, timeout=60_000)
+    page.wait_for_function("document.querySelector('#sample-stage .line').innerText.includes('8 network calls')")
+    grid = page.locator("#sample-stage .done img").first
+    assert grid.evaluate("e => [e.naturalWidth, e.naturalHeight]") == [4 * 29 - 1, 4 * 29 - 1]  # 4 x 4 digits of 28
+    assert grid.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+
+
+def test_stop_acts_at_once_and_keeps_what_there_is(page):
+    page.get_by_role("tab", name="Sample").click()
+    page.wait_for_selector("#sample-stage .done")
+    page.locator("#steps input[type=number]").fill("250")
+    page.locator("#generate").click()
+    page.wait_for_selector("#sample-stage .running img", timeout=60_000)
+    page.locator("#stop").click()
+    page.get_by_text("Stopped at").first.wait_for(timeout=20_000)
+    page.wait_for_timeout(1000)  # a frame that was under way may still arrive, but no more than that
+    text = page.locator("#sample-stage .line").first.inner_text()
+    assert text.startswith("Stopped at step ")
+    page.wait_for_timeout(1500)
+    assert page.locator("#sample-stage .line").first.inner_text() == text
+    page.locator("#steps input[type=number]").fill("4")
+    page.locator("#generate").click()
+    page.wait_for_selector("#sample-stage .done", timeout=60_000)
+
+
+def test_what_is_wrong_is_said_on_the_page_and_the_next_try_works(page):
+    page.get_by_role("tab", name="Sample").click()
+    page.locator("#seed input").fill("-4")
+    page.locator("#generate").click()
+    page.get_by_text("Seed must be a whole number").first.wait_for(timeout=20_000)
+    assert page.locator("#sample-stage .done img").count() == 2  # the old result is still there
+    page.locator("#seed input").fill("4")
+    page.locator("#generate").click()
+    page.wait_for_function(
+        "document.querySelector('#sample-stage .line').innerText.includes('seeds 4 to 19')", timeout=60_000
+    )
