@@ -1,0 +1,79 @@
+"""How fast the page answers:  python -m tests.benchmarks.page
+
+Starts app.py as a user does and asks it, from outside, what a visitor would. Run it while nothing else runs.
+"""
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gradio_client import Client
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = dict(
+    model="mnist", cls="all", sampler="dpmpp_2m", steps=20, guidance=2.0, seed=7, count=16, eta=0.0, spacing="lam"
+)
+
+
+def start() -> tuple[subprocess.Popen, Client, float]:
+    """The running app, a client of it, and the seconds from the command to its first answer."""
+    started = time.perf_counter()
+    environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
+    app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    url = next(m[0] for line in app.stdout if (m := re.search(r"http://127\.0\.0\.1:\d+", line)))
+    client = Client(url, verbose=False)
+    client.predict(t=0.5, api_name="/forward")
+    return app, client, time.perf_counter() - started
+
+
+def slider(client: Client, moves: int = 50) -> list[float]:
+    """Seconds of each of many moves of the t slider."""
+    seconds = []
+    for k in range(moves):
+        started = time.perf_counter()
+        client.predict(schedule="vp_linear", t=k / moves, seed=0, compare=False, api_name="/forward")
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def sampling(client: Client) -> tuple[float, float]:
+    """Seconds to the first preview and to the images."""
+    started = time.perf_counter()
+    job = client.submit(**SAMPLE, api_name="/sample")
+    next(iter(job))
+    first = time.perf_counter() - started
+    job.result()
+    return first, time.perf_counter() - started
+
+
+def peak_memory(app: subprocess.Popen) -> float:
+    """GB that the app's process has held at most (Linux)."""
+    status = Path(f"/proc/{app.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**20
+
+
+def spread(seconds: tuple[float, ...]) -> str:
+    return f"{statistics.median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f}, n = {len(seconds)})"
+
+
+def main() -> None:
+    app, client, ready = start()
+    try:
+        moves = slider(client)
+        firsts, totals = zip(*(sampling(client) for _ in range(5)), strict=True)
+        slowest = 1000 * statistics.quantiles(moves, n=10)[-1]
+        print(f"start to first answer            {ready:.1f} s")
+        print(f"one move of the t slider         {1000 * statistics.median(moves):.0f} ms, 90 % under {slowest:.0f} ms")
+        print(f"16 digits, 20 steps, guidance 2  {spread(totals)}")
+        print(f"  first preview after            {spread(firsts)}")
+        print(f"peak memory of the process       {peak_memory(app):.2f} GB")
+    finally:
+        app.terminate()
+
+
+if __name__ == "__main__":
+    main()
