@@ -177,7 +177,7 @@ def build(models: dict[str, Model]) -> None:
                 step=1,
                 label="Steps",
                 elem_id="steps",
-                info="More steps follow the true path more closely, and cost more network calls.",
+                info="More steps follow the true path more closely; each costs network calls. RK45 chooses its own.",
             )
             guidance = slider(
                 0,
