@@ -7,6 +7,8 @@ the sets that torchvision knows and can download. `digits`, 8 x 8, comes with sc
 
 import os
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +19,7 @@ from .images import read_image
 
 Split = Literal["train", "test"]
 TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10"}
+UNREADABLE = (OSError, RuntimeError, AssertionError, ValueError, EOFError)  # what torchvision says of bad files
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
@@ -38,7 +41,7 @@ def load_images(
 ) -> ImageSet:
     """One split of an image set. The test split never overlaps the training split.
 
-    Sets that come without a split have every tenth image of each class held out as their test split. `size` is the
+    Sets that come without a split have one in ten images of each class held out as their test split. `size` is the
     side that photographs of a class folder are cropped and resized to (needed where they differ in shape).
     Raises FileNotFoundError or ValueError, naming the place and what would be right.
     """
@@ -59,12 +62,12 @@ def load_images(
 
 
 def _hold_out(images: ImageSet, split: Split) -> ImageSet:
-    """Every tenth image of each class is for testing, the others for training."""
+    """The 2nd, 12th, ... image of each class is for testing, the others for training: of two images each gets one."""
     rank = np.empty(len(images.labels), np.int64)  # the how-manyth of its class each image is
     for label in np.unique(images.labels):
         members = np.flatnonzero(images.labels == label)
         rank[members] = np.arange(len(members))
-    keep = (rank % 10 == 9) == (split == "test")
+    keep = (rank % 10 == 1) == (split == "test")
     return ImageSet(images.images[keep], images.labels[keep], images.classes)
 
 
@@ -81,7 +84,7 @@ def _npz(path: Path, split: Split) -> ImageSet:
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
             classes = [str(c) for c in arrays["classes"]] if "classes" in arrays else None
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path} cannot be used: it must hold {split}_images and {split}_labels as plain arrays."
         ) from error
@@ -89,7 +92,10 @@ def _npz(path: Path, split: Split) -> ImageSet:
 
 
 def _npy_pair(folder: Path, split: Split) -> ImageSet:
-    """The course layout: one .npy of images, one of labels (integer or one-hot; its name contains "label")."""
+    """The course layout: one .npy of images, one of labels (integer or one-hot; its name contains "label").
+
+    A file classes.txt beside them, one name a line, names the classes.
+    """
     files = sorted(folder.glob("*.npy"))
     labels = [f for f in files if "label" in f.name.lower()]
     images = [f for f in files if f not in labels]
@@ -98,7 +104,7 @@ def _npy_pair(folder: Path, split: Split) -> ImageSet:
             f"{folder} must hold one .npy of images and one *label*.npy, not {len(images)} and {len(labels)}."
         )
     names = folder / "classes.txt"
-    classes = names.read_text().split() if names.is_file() else None
+    classes = names.read_text().splitlines() if names.is_file() else None
     try:
         arrays = np.load(images[0], allow_pickle=False), np.load(labels[0], allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -113,11 +119,13 @@ def _checked(place: Path, images: np.ndarray, labels: np.ndarray, classes: list[
     if images.ndim == 3:
         images = images[..., None]
     if labels.ndim == 2:
-        labels = labels.argmax(axis=1)  # one-hot
+        labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(axis=1)  # a column, or one-hot
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.dtype != np.uint8:
         raise ValueError(f"{place}: images must be uint8 [N, H, W, 1 or 3], not {images.dtype} {list(images.shape)}.")
     if len(images) == 0 or labels.shape != (len(images),):
         raise ValueError(f"{place}: {len(images)} images and labels of shape {list(labels.shape)} do not go together.")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"{place}: labels must be whole numbers or one-hot, not {labels.dtype}.")
     classes = classes or [str(k) for k in range(int(labels.max()) + 1)]
     if labels.min() < 0 or labels.max() >= len(classes):
         raise ValueError(
@@ -132,10 +140,14 @@ def _class_folders(folder: Path, split: Split, size: int | None) -> ImageSet:
     if has_splits and not (folder / split).is_dir():
         raise FileNotFoundError(f"{folder} has a folder train but no folder {split}.")
     top = folder / split if has_splits else folder
-    classes = sorted(d.name for d in top.iterdir() if d.is_dir() and not d.name.startswith("."))
+    # Both splits count the classes of the training split, so that a label means the same in each.
+    classes = _folders(folder / "train" if has_splits else folder)
+    unknown = sorted(set(_folders(top)) - set(classes))
+    if unknown:
+        raise ValueError(f"{top} has a class {unknown[0]}, which {folder / 'train'} has not.")
     images, labels, unreadable = [], [], []
     for label, name in enumerate(classes):
-        for path in sorted((top / name).iterdir()):
+        for path in sorted((top / name).glob("*")):
             if path.suffix.lower() not in SUFFIXES:
                 continue
             try:
@@ -157,6 +169,10 @@ def _class_folders(folder: Path, split: Split, size: int | None) -> ImageSet:
     return everything if has_splits else _hold_out(everything, split)
 
 
+def _folders(place: Path) -> list[str]:
+    return sorted(d.name for d in place.iterdir() if d.is_dir() and not d.name.startswith("."))
+
+
 def _torchvision(name: str, split: Split, root: Path, download: bool) -> ImageSet:
     """A set of torchvision's, downloaded with a progress bar if it is not there and may be."""
     try:
@@ -167,11 +183,23 @@ def _torchvision(name: str, split: Split, root: Path, download: bool) -> ImageSe
         ) from error
     try:
         data = getattr(datasets, TORCHVISION[name])(root, train=split == "train", download=download)
-    except (OSError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise FileNotFoundError(
-            f"{name} is not in {root.resolve()} and could not be downloaded; "
-            f"put it there, or set DIFFUSION_DATA to where it is."
+            f"{name} is missing or damaged in {root.resolve()} and could not be downloaded; "
+            f"put it there anew, or set DIFFUSION_DATA to where it is."
         ) from error
     images = np.asarray(data.data)
     classes = [c.split(" - ")[0] for c in data.classes]  # MNIST calls its classes "0 - zero"
     return _checked(root / name, images, np.asarray(data.targets), classes)
+
+
+def available(root: str | Path | None = None) -> list[str]:
+    """Names that `load_images` can load here without a download."""
+    root = data_root(root)
+    found = [path.stem for path in sorted(root.glob("*.npz"))]
+    for path in sorted(d for d in root.iterdir() if d.is_dir()) if root.is_dir() else []:
+        if any(path.glob("*.npy")) or any(f.suffix.lower() in SUFFIXES for f in path.glob("*/*")):
+            found.append(path.name)
+    unpacked = {"mnist": "MNIST/raw/train-images-idx3-ubyte", "cifar10": "cifar-10-batches-py/batches.meta"}
+    found += [name for name, file in unpacked.items() if (root / file).exists() and name not in found]
+    return [*found, "digits"]

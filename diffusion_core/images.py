@@ -61,36 +61,40 @@ def fit(image: Image.Image, shape: tuple[int, int, int]) -> Tensor:
     """The largest centred crop of the right proportions, resized -> [C, H, W] in [-1, 1]; C is 1 or 3."""
     c, h, w = shape
     image = ImageOps.fit(image.convert("L" if c == 1 else "RGB"), (w, h), Image.Resampling.LANCZOS)
-    return to_tensor(np.asarray(image).reshape(h, w, c))
+    return to_tensor(np.array(image).reshape(h, w, c))  # a copy: Pillow's own memory is read-only
 
 
 def read_image(source: str | Path | bytes) -> Image.Image:
     """The first frame of a picture file, upright, as RGB.
 
-    Raises ValueError, saying what is wrong, for a file that is no picture, cut off, or over 50 million pixels.
+    Raises FileNotFoundError if there is no such file, and ValueError, naming the file and what is wrong with it, for
+    one that is no picture, cut off, or over 50 million pixels.
     """
     name = "The picture" if isinstance(source, bytes) else Path(source).name
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise FileNotFoundError(f"There is no picture {source}.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(
-                f"{name} has {image.width} x {image.height} pixels; the most is {MAX_PIXELS // 10**6} million."
-            )
-        return _on_white(ImageOps.exif_transpose(image))
+            warnings.simplefilter("ignore")  # of odd metadata, and of large size: our own limit follows
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                w, h = image.size
+                if w * h <= MAX_PIXELS:
+                    return _on_white(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is far too large; the most is {MAX_PIXELS // 10**6} million pixels.") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a picture that can be read; a PNG, JPEG, WebP or GIF is.") from error
-    except (OSError, SyntaxError) as error:
+    except Exception as error:  # on damaged data Pillow's decoders raise whatever they stumble over
         raise ValueError(f"{name} is cut off or damaged; try another copy.") from error
+    raise ValueError(f"{name} has {w} x {h} pixels; the most is {MAX_PIXELS // 10**6} million.")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     """Transparency replaced by white, any mode (CMYK, palette, 16 bit) by RGB."""
-    if image.mode.startswith(("I;16", "I", "F")):
-        levels = np.asarray(image, np.float64)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))  # 65535 / 257 = 255
+    elif image.mode in ("I", "F"):  # no fixed range: what is there is stretched over all levels
+        levels = np.nan_to_num(np.asarray(image, np.float64))
         span = max(levels.max() - levels.min(), 1)
         image = Image.fromarray(((levels - levels.min()) / span * 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
@@ -118,11 +122,11 @@ def save_gif(path: str | Path, frames: list[Image.Image], recipe: dict | None = 
 
 
 def read_recipe(path: str | Path) -> dict | None:
-    """The settings inside a PNG or GIF that `save_png` or `save_gif` wrote; None if it carries none."""
-    with Image.open(path) as image:
-        text = image.info.get("recipe") or image.info.get("comment")
+    """The settings inside a PNG or GIF that `save_png` or `save_gif` wrote; None for any other file."""
     try:
+        with Image.open(path) as image:
+            text = image.info.get("recipe") or image.info.get("comment")
         recipe = json.loads(text) if text else None
-    except (ValueError, UnicodeDecodeError):
+    except (UnidentifiedImageError, ValueError):
         return None
     return recipe if isinstance(recipe, dict) else None
