@@ -77,11 +77,14 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     it is truncated, altered, or not a model of this package. Nothing in the file is ever executed.
     """
     about, tensors = read_checked(path, FORMAT, "train.py")
-    net = network_from_config(about["net"])
+    try:
+        net = network_from_config(about["net"])
+        D = NetDenoiser(net, schedule_from_config(about["schedule"]), about["prediction"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} describes a model that this program cannot build: {error}") from error
     try:
         net.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{path}: its weights do not fit the network it describes; train it again.") from error
-    D = NetDenoiser(net.float(), schedule_from_config(about["schedule"]), about["prediction"])
-    D = D.to(device).eval().requires_grad_(False)
+    D = D.float().to(device).eval().requires_grad_(False)
     return Model(D, tuple(about["shape"]), about["classes"], about["config"])
