@@ -1,0 +1,184 @@
+"""The command line: the picture asked for, with its settings inside, or one line on what was wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffusion_core
+from diffusion_core.__main__ import main
+from diffusion_core.checkpoint import Model, save
+from diffusion_core.denoisers import Clipped, Guided, NetDenoiser
+from diffusion_core.images import grid, read_recipe
+from diffusion_core.networks import MLP, UNet
+from diffusion_core.samplers import SAMPLERS, generate
+from diffusion_core.schedules import VPLinear
+
+
+def untrained(channels: int = 1, classes: tuple[str, ...] = ("cat", "dog", "emu")) -> Model:
+    torch.manual_seed(0)
+    net = UNet(channels, width=8, patch=2, num_classes=len(classes))
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    return Model(NetDenoiser(net, VPLinear()).eval().requires_grad_(False), (channels, 8, 8), list(classes))
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch) -> str:
+    """An untrained model with three classes, in an otherwise empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # so that pixels can be compared exactly
+    save("tiny.safetensors", untrained())
+    return "tiny.safetensors"
+
+
+def sample(*argv: str, steps: int = 3, count: int = 4) -> np.ndarray:
+    assert main(["sample", *argv, "--steps", str(steps), "--count", str(count)]) == 0
+    return np.asarray(Image.open("grid.png"))
+
+
+def refused(capsys, *argv: str, words: str) -> None:
+    """Exit code 2, and on stderr exactly one line besides a progress bar."""
+    capsys.readouterr()
+    assert main(["sample", *argv]) == 2
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    [line] = [line for line in lines if line and "step/s" not in line]
+    assert line.startswith("diffusion_core: ")
+    assert words in line
+
+
+# What is made -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grid_is_written_with_its_settings_inside(checkpoint, channels, capsys):
+    save(checkpoint, untrained(channels))
+    argv = ["--class", "dog", "--seed", "5", "--count", "5", "--steps", "3", "--guidance", "1.5", "--out", "a/b.png"]
+    assert main(["sample", checkpoint, *argv]) == 0
+    with Image.open("a/b.png") as image:
+        assert image.format == "PNG"
+        assert image.mode == ("L" if channels == 1 else "RGB")
+        assert image.size == (3 * 112 + 2, 2 * 112 + 1)
+    assert read_recipe("a/b.png") == {
+        "checkpoint": "tiny.safetensors",
+        "class": "dog",
+        "sampler": "dpmpp_2m",
+        "steps": 3,
+        "spacing": "lam",
+        "guidance": 1.5,
+        "eta": 0.0,
+        "seed": 5,
+        "count": 5,
+    }
+    assert capsys.readouterr().out.startswith("a/b.png: 5 images, DPM-Solver++(2M), 3 steps, 3 network calls")
+
+
+def test_the_pixels_are_those_of_the_library(checkpoint):
+    pixels = sample(checkpoint, "--class", "dog", "--seed", "5", "--guidance", "2")
+    m = untrained()
+    D = Clipped(Guided(m.denoiser, 2.0))
+    cond = torch.full((4,), 1)
+    *_, last = generate(D, (4, 1, 8, 8), "dpmpp_2m", steps=3, seeds=[5, 6, 7, 8], cond=cond)
+    assert np.array_equal(pixels, np.asarray(grid(last.x, scale=14)))
+
+
+def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(checkpoint):
+    first = sample(checkpoint, "--seed", "3", "--sampler", "ddpm")
+    assert np.array_equal(sample(checkpoint, "--seed", "3", "--sampler", "ddpm"), first)
+    assert not np.array_equal(sample(checkpoint, "--seed", "4", "--sampler", "ddpm"), first)
+
+
+def test_classes_are_chosen_by_name_all_in_turn_or_none(checkpoint):
+    def tile(pixels: np.ndarray, k: int) -> np.ndarray:
+        y, x = k // 2 * 113, k % 2 * 113
+        return pixels[y : y + 112, x : x + 112].astype(int)
+
+    by_name = {name: sample(checkpoint, "--class", name) for name in ("cat", "dog", "emu", "none")}
+    everything = sample(checkpoint, "--class", "all")
+    for k, name in enumerate(("cat", "dog", "emu", "cat")):
+        assert np.abs(tile(everything, k) - tile(by_name[name], k)).max() <= 1  # the network rounds by batch
+    assert np.array_equal(sample(checkpoint), by_name["none"])
+    assert len({pixels.tobytes() for pixels in by_name.values()}) == 4
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_can_be_called_by_name(checkpoint, name):
+    sample(checkpoint, "--sampler", name, "--class", "all")
+
+
+def test_a_model_without_classes_is_sampled(checkpoint, capsys):
+    save(checkpoint, untrained(classes=()))
+    assert np.array_equal(sample(checkpoint), sample(checkpoint, "--class", "all"))
+    refused(capsys, checkpoint, "--class", "3", words="no class '3'; it has none")
+
+
+def test_it_runs_as_a_module(checkpoint):
+    environment = os.environ | {"PYTHONPATH": str(Path(diffusion_core.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "diffusion_core", "sample"]
+    good = subprocess.run([*command, checkpoint, "--steps", "2"], env=environment, capture_output=True, text=True)
+    assert good.returncode == 0, good.stderr
+    assert Path("grid.png").exists()
+    bad = subprocess.run([*command, "none.safetensors"], env=environment, capture_output=True, text=True)
+    assert bad.returncode == 2
+    assert bad.stderr == "diffusion_core: There is no checkpoint none.safetensors; train.py makes one.\n"
+
+
+# What is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--steps", "0", "--steps must lie between 1 and 1000, not 0"),
+        ("--steps", "10000", "--steps must lie between 1 and 1000, not 10000"),
+        ("--guidance", "nan", "--guidance must be a finite number, not nan"),
+        ("--guidance", "inf", "--guidance must be a finite number, not inf"),
+        ("--count", "0", "--count must lie between 1 and 10000, not 0"),
+        ("--count", "1000000", "--count must lie between 1 and 10000, not 1000000"),
+        ("--seed", "-1", "--seed must lie between 0 and 4294967295, not -1"),
+        ("--seed", "99999999999999999999", "--seed must lie between 0 and 4294967295, not 99999999999999999999"),
+        ("--eta", "2", "eta must lie between 0 (deterministic) and 1 (DDPM), not 2"),
+        ("--eta", "nan", "eta must lie between"),
+        ("--class", "yak", "no class 'yak'; it has cat, dog, emu"),
+        ("--spacing", "ddpm", "Spacing 'ddpm' picks levels of a discrete schedule; this one is continuous"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_what_would_be_right(checkpoint, capsys, option, value, words):
+    refused(capsys, checkpoint, option, value, words=words)
+    assert not Path("grid.png").exists()
+
+
+@pytest.mark.parametrize("argv", [["--sampler", "magic"], ["--spacing", "odd"], ["--steps", "many"], ["--nope"]])
+def test_what_the_parser_does_not_know_exits_with_2(checkpoint, capsys, argv):
+    with pytest.raises(SystemExit) as stopped:
+        main(["sample", checkpoint, *argv])
+    assert stopped.value.code == 2
+    assert argv[-1] in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_missing_or_garbage_is_named(checkpoint, capsys):
+    refused(capsys, "none.safetensors", words="There is no checkpoint none.safetensors; train.py makes one")
+    data = Path(checkpoint).read_bytes()
+    for bad in (b"garbage", data[:-1], b""):
+        Path("bad.safetensors").write_bytes(bad)
+        refused(capsys, "bad.safetensors", words="bad.safetensors is not a complete safetensors file")
+    torch.save({"a": 1}, "bad.safetensors")
+    refused(capsys, "bad.safetensors", words="bad.safetensors is not a complete safetensors file")
+
+
+def test_a_model_of_points_is_refused(checkpoint, capsys):
+    save(checkpoint, Model(NetDenoiser(MLP(), VPLinear()), (2,), []))
+    refused(capsys, checkpoint, words="tiny.safetensors is a model of points; one of images")
+
+
+def test_a_place_that_cannot_be_written_is_named(checkpoint, capsys):
+    Path("file").write_text("in the way")
+    Path("folder.png").mkdir()
+    for out in ("file/grid.png", "folder.png"):
+        refused(capsys, checkpoint, "--steps", "1", "--out", out, words=f"Could not write {out}: ")
+    assert Path("file").read_text() == "in the way"
