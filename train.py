@@ -1,0 +1,442 @@
+"""Train a diffusion model:  python train.py mnist --minutes 60
+
+Writes checkpoints/<name>.safetensors (averaged weights in half precision), checkpoints/<name>.jsonl (the loss as it
+went) and runs/<name>.safetensors, from which --resume goes on. Ctrl-C or SIGTERM saves and ends. With several GPUs:
+torchrun --nproc_per_node=N train.py mnist
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import get_args
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from tqdm import tqdm
+
+from diffusion_core.checkpoint import Model, save
+from diffusion_core.data import ImageSet, load_images
+from diffusion_core.denoisers import NetDenoiser, Prediction
+from diffusion_core.files import read_checked, write_atomically, write_checked
+from diffusion_core.losses import LOSSES, denoising_loss, sample_times
+from diffusion_core.networks import UNet
+from diffusion_core.schedules import SCHEDULES, schedule_from_config
+
+STATE = "diffusion_core training state"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what is learned. Each field is also a command-line option."""
+
+    dataset: str  # which image set (see diffusion_core.data)
+    size: int = 0  # side to resize photographs to; 0: as they are
+    steps: int = 20_000  # how long, unless --minutes says otherwise; the learning rate falls to 0 over the whole
+    batch: int = (
+        128  # images a step, over all processes: large enough for a steady gradient, small enough for many steps
+    )
+    seed: int = 0  # weights, order, noise and times are functions of it
+
+    schedule: str = "vp_linear"  # the field's reference process
+    prediction: str = "v"  # well scaled at every noise level, where eps is blind at high noise and x0 at low
+    times: str = "lognormal"  # most effort at the middle noise levels, where images take shape
+    time_mean: float = -0.6  # of log(sigma / alpha)
+    time_std: float = 1.4  # wide enough that both ends of the schedule are still visited
+    loss: str = "l2"  # the one whose minimiser is the posterior mean
+    weight: str = "none"  # v's own weighting is already balanced
+    label_dropout: float = (
+        0.1  # share of images shown without their class, so that guidance has an unconditional branch
+    )
+    flip: bool = False  # mirror half of the images; wrong for digits and letters
+
+    width: int = 64  # channels at the finest level
+    mults: tuple[int, ...] = (1, 2)  # channels of each level, as multiples of width
+    blocks: int = 1  # residual blocks a level
+    attention: tuple[int, ...] = ()  # levels with self-attention, besides the middle
+    patch: int = 2  # fold 2 x 2 pixels into channels first: a quarter of the cost
+    dropout: float = 0.0  # only for sets that are small for their network
+
+    lr: float = 1e-3  # peak learning rate of AdamW
+    betas: tuple[float, ...] = (
+        0.9,
+        0.99,
+    )  # shorter memory than the default 0.999: gradients here are noisy, runs short
+    weight_decay: float = 0.01  # mild
+    warmup: int = 200  # steps until the peak: Adam's first estimates are poor
+    clip: float = 1.0  # largest gradient norm: one odd batch must not undo the run
+    ema: float = 16.97  # exponent of the averaging profile t^ema: its width is 5 % of the run, however long it is
+
+    log_every: int = 50  # steps between two lines of training loss
+    eval_every: int = 500  # steps between two validation losses, each followed by a save
+
+    def __post_init__(self):
+        """Raises ValueError, naming the option, for a value that cannot be trained with."""
+        choices = {
+            "schedule": SCHEDULES,
+            "prediction": get_args(Prediction),
+            "times": ("lognormal", "stratified", "uniform"),
+            "loss": LOSSES,
+            "weight": ("none", "min_snr"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"--{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
+        for name in ("steps", "batch", "width", "blocks", "patch", "warmup", "log_every", "eval_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("lr", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"--{name} must be a positive number, not {getattr(self, name)}.")
+        for name in ("label_dropout", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"--{name} must lie in [0, 1), not {getattr(self, name)}.")
+        if not self.mults or min(self.mults) < 1:
+            raise ValueError(f"--mults must be one or more whole numbers from 1, not {list(self.mults)}.")
+
+
+RECIPES = {
+    "mnist": Recipe("mnist"),
+    "digits": Recipe("digits", steps=2_000, width=48, patch=1, batch=64, eval_every=200),
+}
+
+
+# The pieces of a step ---------------------------------------------------------------------------------------------
+
+
+class Batch:
+    """The training images, on the device. The batch of step k is a function of (seed, k): resuming needs no state."""
+
+    def __init__(self, images: ImageSet, recipe: Recipe, schedule, device: torch.device):
+        self.images = torch.from_numpy(images.images).movedim(-1, 1).contiguous().to(device)
+        self.labels = torch.from_numpy(images.labels).to(device)
+        self.null, self.recipe, self.schedule = len(images.classes), recipe, schedule
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x0 [B, C, H, W], cond [B], t [B], eps like x0: this process's share of the step's batch."""
+        r, device = self.recipe, self.images.device
+        g = torch.Generator(device).manual_seed(r.seed * 1_000_003 + step)
+        index = torch.randint(len(self.images), (r.batch,), generator=g, device=device)
+        x0 = self.images[index].float() / 127.5 - 1
+        cond = self.labels[index]
+        t = sample_times(self.schedule, r.batch, r.times, mean=r.time_mean, std=r.time_std, generator=g, device=device)
+        eps = torch.randn(x0.shape, generator=g, device=device)
+        dropped = torch.rand(r.batch, generator=g, device=device) < r.label_dropout
+        cond = torch.where(dropped, self.null, cond)
+        if r.flip:
+            mirrored = torch.rand(r.batch, 1, 1, 1, generator=g, device=device) < 0.5
+            x0 = torch.where(mirrored, x0.flip(-1), x0)
+        return x0[rank::world], cond[rank::world], t[rank::world], eps[rank::world]
+
+
+def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
+    """Linear warm-up, then linearly to 0 as progress goes from 0 to 1."""
+    return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * max(0.0, 1.0 - progress)
+
+
+def ema_update(ema: torch.nn.Module, net: torch.nn.Module, step: int, exponent: float) -> None:
+    """Average with weight ~ t^exponent: forgets the start, and suits a run of any length (arXiv 2312.02696, eq. 5)."""
+    beta = (1 - 1 / (step + 1)) ** (exponent + 1)
+    averages, values = list(ema.parameters()), [p.detach() for p in net.parameters()]
+    torch._foreach_lerp_(averages, values, 1 - beta)
+
+
+@torch.no_grad()
+def validation_loss(D: NetDenoiser, images: ImageSet, device: torch.device, n: int = 1000) -> float:
+    """Mean l2 loss on the first n test images, at fixed times over all noise levels and with fixed noise."""
+    g = torch.Generator().manual_seed(0)
+    x0 = torch.from_numpy(images.images[:n]).movedim(-1, 1).float() / 127.5 - 1
+    t = sample_times(D.schedule, len(x0), "stratified", generator=g)
+    eps = torch.randn(x0.shape, generator=g)
+    cond = torch.from_numpy(images.labels[:n])
+    parts = zip(*(v.to(device).split(250) for v in (x0, cond, t, eps)), strict=True)
+    return torch.cat([denoising_loss(D, *part) for part in parts]).mean().item()
+
+
+# Going on where it stopped ----------------------------------------------------------------------------------------
+
+
+def save_state(path: Path, net, ema, optimizer, about: dict) -> None:
+    """Weights, averages and Adam's moments, with `about`, under a checksum. Never a pickle."""
+    parts = {"net": net.state_dict(), "ema": ema.state_dict()}
+    parts |= {f"adam.{i}": moments for i, moments in optimizer.state_dict()["state"].items()}
+    write_checked(path, STATE, about, {f"{part}.{k}": v for part, values in parts.items() for k, v in values.items()})
+
+
+def read_state(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    """What `save_state` was told (step, seconds, recipe), and the tensors."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no {path} to resume from; start without --resume.")
+    try:
+        return read_checked(path, STATE, "train.py")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or not a training state; start without --resume.") from error
+
+
+def load_state(tensors: dict[str, Tensor], net, ema, optimizer) -> None:
+    """Put the tensors of `read_state` back where `save_state` took them from."""
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    try:
+        net.load_state_dict(part("net."))
+        ema.load_state_dict(part("ema."))
+    except RuntimeError as error:
+        raise ValueError("--resume: the images have another shape or number of classes than before.") from error
+    state = optimizer.state_dict()
+    state["state"] = {i: part(f"adam.{i}.") for i, _ in enumerate(net.parameters())}
+    optimizer.load_state_dict(state)
+
+
+class Log:
+    """checkpoints/<name>.jsonl, one line a measurement; resuming drops what was written after the last save."""
+
+    def __init__(self, path: Path, step: int):
+        self.path = path
+        whole = path.read_text().split("\n")[:-1] if step and path.exists() else []  # a kill may cut off the last line
+        kept = [line + "\n" for line in whole if json.loads(line)["step"] <= step]
+        write_atomically(path, "".join(kept).encode())
+
+    def __call__(self, **entry) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+# The run ----------------------------------------------------------------------------------------------------------
+
+
+class Stop:
+    """Within it, Ctrl-C and SIGTERM only set a flag that the loop reads once a step; a second Ctrl-C ends at once."""
+
+    asked = False
+
+    def __enter__(self) -> "Stop":
+        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for signum, handler in self.before.items():
+            signal.signal(signum, handler)
+
+    def _ask(self, signum, frame) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def agree(world: int, device: torch.device, *values: float) -> list[float]:
+    """The largest of each value over all processes: they must share one clock, and all stop at the same step."""
+    if world == 1:
+        return list(values)
+    largest = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest.tolist()
+
+
+def build(recipe: Recipe, images: ImageSet) -> NetDenoiser:
+    torch.manual_seed(recipe.seed)
+    net = UNet(
+        images.images.shape[-1],
+        recipe.width,
+        recipe.mults,
+        recipe.blocks,
+        recipe.attention,
+        recipe.patch,
+        len(images.classes),
+        recipe.dropout,
+    )
+    return NetDenoiser(net, schedule_from_config({"name": recipe.schedule}), recipe.prediction)
+
+
+def train(
+    name: str,
+    recipe: Recipe,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+    root: str | None = None,
+    out: Path = Path("checkpoints"),
+    runs: Path = Path("runs"),
+) -> Path:
+    """Train `recipe` until `recipe.steps`, or for `minutes`; returns the checkpoint's path."""
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"--minutes must be more than 0, not {minutes}.")
+    rank, world, device = setup()
+    if recipe.batch % world:
+        raise ValueError(f"--batch must be a multiple of the {world} processes, not {recipe.batch}.")
+    state_path, model_path = runs / f"{name}.safetensors", out / f"{name}.safetensors"
+    about, tensors = read_state(state_path) if resume else ({"step": 0, "seconds": 0.0}, {})
+    if resume:
+        check_same_recipe(recipe, about["recipe"])
+    data = load_images(recipe.dataset, "train", root, size=recipe.size or None)
+    test = load_images(recipe.dataset, "test", root, size=recipe.size or None)
+
+    D = build(recipe, data).to(
+        device, memory_format=torch.channels_last if device.type == "cuda" else torch.preserve_format
+    )
+    net, ema = D.net, build(recipe, data).to(device).requires_grad_(False).eval()
+    optimizer = torch.optim.AdamW(
+        net.parameters(),
+        lr=recipe.lr,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+        fused=device.type == "cuda",
+    )
+    if resume:
+        load_state(tensors, net, ema.net, optimizer)
+    if device.type == "cuda":
+        D.net = torch.compile(D.net)
+    if world > 1:
+        D.net = torch.nn.parallel.DistributedDataParallel(D.net)
+
+    batch = Batch(data, recipe, D.schedule, device)
+    chief = rank == 0
+    log = Log(out / f"{name}.jsonl", about["step"]) if chief else None
+    started, step = time.monotonic() - about["seconds"], about["step"]
+    bar = tqdm(total=None if minutes else recipe.steps, initial=step, desc=name, unit="step", disable=not chief)
+
+    def keep() -> None:
+        """Everything to disk: the validation loss, the model as it would be used, the state to go on from."""
+        seconds = time.monotonic() - started
+        val = validation_loss(ema, test, device)
+        log(step=step, seconds=round(seconds, 1), images=step * recipe.batch, val_loss=val)
+        config = {
+            "dataset": recipe.dataset,
+            "recipe": asdict(recipe),
+            "step": step,
+            "images": step * recipe.batch,
+            "minutes": round(seconds / 60, 1),
+            "device": device_name(device),
+            "val_loss": val,
+        }
+        shape = (data.images.shape[-1], *data.images.shape[1:3])
+        save(model_path, Model(ema, shape, data.classes, config), torch.float16)
+        save_state(state_path, net, ema.net, optimizer, {"step": step, "seconds": seconds, "recipe": asdict(recipe)})
+
+    net.train()
+    saved = step
+    with Stop() as stop, bar:
+        while True:
+            seconds, asked = agree(world, device, time.monotonic() - started, stop.asked)
+            progress = seconds / (60 * minutes) if minutes else step / recipe.steps
+            if progress >= 1 or asked:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step, progress)
+            if recipe.dropout:  # its masks too are a function of (seed, step), and differ between processes
+                torch.manual_seed((recipe.seed * 1_000_003 + step) * world + rank)
+            loss = train_step(D, optimizer, batch(step, rank, world), recipe, device)
+            ema_update(ema.net, net, step, recipe.ema)
+            step += 1
+            bar.update()
+            if chief and step % recipe.log_every == 0:
+                rate = recipe.batch * bar.format_dict["rate"] if bar.format_dict["rate"] else 0
+                bar.set_postfix_str(
+                    f"loss {loss.item():.4f}, {rate:.0f} images/s"
+                    + (f", {minutes - seconds / 60:.1f} min left" if minutes else "")
+                )
+                log(step=step, seconds=round(seconds, 1), images=step * recipe.batch, loss=loss.item())
+            if chief and step % recipe.eval_every == 0:
+                keep()
+                saved = step
+        if chief and step > saved:
+            keep()
+    if world > 1:
+        dist.barrier()  # lets the threads of the group finish: they need Python once more, which its end would block
+        dist.destroy_process_group()
+    return model_path
+
+
+def train_step(D: NetDenoiser, optimizer, batch: tuple[Tensor, ...], recipe: Recipe, device: torch.device) -> Tensor:
+    """One AdamW step on one batch; returns the mean loss."""
+    autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+    with autocast:
+        loss = denoising_loss(D, *batch, loss=recipe.loss, weight=recipe.weight).mean()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(D.net.parameters(), recipe.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def setup() -> tuple[int, int, torch.device]:
+    """Rank, number of processes and device of this process; joins the others under torchrun."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    cuda = torch.cuda.is_available()
+    if world > 1:
+        dist.init_process_group("nccl" if cuda else "gloo")
+    if not cuda:
+        return rank, world, torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    torch.cuda.set_device(device)
+    torch.set_float32_matmul_precision("high")
+    return rank, world, device
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def check_same_recipe(recipe: Recipe, saved: dict) -> None:
+    """Only how long to go on may differ from the run being resumed."""
+    now = json.loads(json.dumps(asdict(recipe)))
+    changed = [k for k in now if k != "steps" and now[k] != saved.get(k)]
+    if changed:
+        k = changed[0]
+        raise ValueError(
+            f"--resume goes on with {k} = {saved.get(k)}, not {now[k]}; leave --{k} out, or start without --resume."
+        )
+
+
+# Command line -----------------------------------------------------------------------------------------------------
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("--name", help="of the checkpoint; default: the recipe's")
+    parser.add_argument("--minutes", type=float, help="train for this long instead of --steps; counts earlier runs too")
+    parser.add_argument("--resume", action="store_true", help="go on from runs/<name>.safetensors")
+    parser.add_argument("--data", metavar="ROOT", help="folder of the data sets; default: $DIFFUSION_DATA, else data/")
+    parser.add_argument("--out", type=Path, default=Path("checkpoints"))
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    for f in fields(Recipe):
+        if get_args(f.type):  # a tuple: --mults 1 2 4
+            parser.add_argument(f"--{f.name}", type=get_args(f.type)[0], nargs="*")
+        elif f.type is bool:
+            parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction)
+        else:
+            parser.add_argument(f"--{f.name}", type=f.type)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(sys.argv[1:] if argv is None else argv)
+    given = {f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None}
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    try:
+        path = train(
+            args.name or args.recipe,
+            replace(RECIPES[args.recipe], **given),
+            minutes=args.minutes,
+            resume=args.resume,
+            root=args.data,
+            out=args.out,
+            runs=args.runs,
+        )
+    except (ValueError, OSError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
