@@ -255,6 +255,79 @@ def build(recipe: Recipe, images: ImageSet) -> NetDenoiser:
     return NetDenoiser(net, schedule_from_config({"name": recipe.schedule}), recipe.prediction)
 
 
+class Run:
+    """A recipe being trained: what is learned, from what, how far it is, and where it is kept."""
+
+    def __init__(self, name: str, recipe: Recipe, device: torch.device, root: str | None, out: Path, runs: Path):
+        self.recipe, self.device = recipe, device
+        self.model_path, self.state_path, self.log_path = (
+            out / f"{name}.safetensors",
+            runs / f"{name}.safetensors",
+            out / f"{name}.jsonl",
+        )
+        self.data, self.test = (
+            load_images(recipe.dataset, s, root, size=recipe.size or None) for s in ("train", "test")
+        )
+        self.D = build(recipe, self.data).to(device)
+        if device.type == "cuda":
+            self.D.to(memory_format=torch.channels_last)
+        self.net, self.ema = self.D.net, build(recipe, self.data).to(device).requires_grad_(False).eval()
+        fused = device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(
+            self.net.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=fused
+        )
+        self.step, self.started = 0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Spent training, earlier runs included."""
+        return time.monotonic() - self.started
+
+    def progress(self, seconds: float, minutes: float | None) -> float:
+        return seconds / (60 * minutes) if minutes else self.step / self.recipe.steps
+
+    def resume(self, about: dict, tensors: dict[str, Tensor]) -> None:
+        load_state(tensors, self.net, self.ema.net, self.optimizer)
+        self.step, self.started = about["step"], time.monotonic() - about["seconds"]
+
+    def advance(self, batch: tuple[Tensor, ...], progress: float) -> Tensor:
+        """One step at the learning rate that belongs to `progress`; returns the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step, progress)
+        loss = train_step(self.D, self.optimizer, batch, self.recipe, self.device)
+        ema_update(self.ema.net, self.net, self.step, self.recipe.ema)
+        self.step += 1
+        return loss
+
+    def entry(self, **measured: float) -> dict:
+        """A line of the log."""
+        return {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "images": self.step * self.recipe.batch,
+            **measured,
+        }
+
+    def keep(self, log: Log) -> None:
+        """Everything to disk: the validation loss, the model as it would be used, the state to go on from."""
+        val = validation_loss(self.ema, self.test, self.device)
+        log(**self.entry(val_loss=val))
+        recipe = asdict(self.recipe)
+        config = {
+            "dataset": self.recipe.dataset,
+            "recipe": recipe,
+            "step": self.step,
+            "images": self.step * self.recipe.batch,
+            "minutes": round(self.seconds / 60, 1),
+            "device": device_name(self.device),
+            "val_loss": val,
+        }
+        _, h, w, c = self.data.images.shape
+        save(self.model_path, Model(self.ema, (c, h, w), self.data.classes, config), torch.float16)
+        about = {"step": self.step, "seconds": self.seconds, "recipe": recipe}
+        save_state(self.state_path, self.net, self.ema.net, self.optimizer, about)
+
+
 def train(
     name: str,
     recipe: Recipe,
@@ -271,87 +344,53 @@ def train(
     rank, world, device = setup()
     if recipe.batch % world:
         raise ValueError(f"--batch must be a multiple of the {world} processes, not {recipe.batch}.")
-    state_path, model_path = runs / f"{name}.safetensors", out / f"{name}.safetensors"
-    about, tensors = read_state(state_path) if resume else ({"step": 0, "seconds": 0.0}, {})
-    if resume:
-        check_same_recipe(recipe, about["recipe"])
-    data = load_images(recipe.dataset, "train", root, size=recipe.size or None)
-    test = load_images(recipe.dataset, "test", root, size=recipe.size or None)
-
-    D = build(recipe, data).to(
-        device, memory_format=torch.channels_last if device.type == "cuda" else torch.preserve_format
-    )
-    net, ema = D.net, build(recipe, data).to(device).requires_grad_(False).eval()
-    optimizer = torch.optim.AdamW(
-        net.parameters(),
-        lr=recipe.lr,
-        betas=recipe.betas,
-        weight_decay=recipe.weight_decay,
-        fused=device.type == "cuda",
-    )
-    if resume:
-        load_state(tensors, net, ema.net, optimizer)
+    saved = read_state(runs / f"{name}.safetensors") if resume else None
+    if saved:
+        check_same_recipe(recipe, saved[0]["recipe"])
+    run = Run(name, recipe, device, root, out, runs)
+    if saved:
+        run.resume(*saved)
     if device.type == "cuda":
-        D.net = torch.compile(D.net)
+        run.D.net = torch.compile(run.D.net)
     if world > 1:
-        D.net = torch.nn.parallel.DistributedDataParallel(D.net)
-
-    batch = Batch(data, recipe, D.schedule, device)
-    chief = rank == 0
-    log = Log(out / f"{name}.jsonl", about["step"]) if chief else None
-    started, step = time.monotonic() - about["seconds"], about["step"]
-    bar = tqdm(total=None if minutes else recipe.steps, initial=step, desc=name, unit="step", disable=not chief)
-
-    def keep() -> None:
-        """Everything to disk: the validation loss, the model as it would be used, the state to go on from."""
-        seconds = time.monotonic() - started
-        val = validation_loss(ema, test, device)
-        log(step=step, seconds=round(seconds, 1), images=step * recipe.batch, val_loss=val)
-        config = {
-            "dataset": recipe.dataset,
-            "recipe": asdict(recipe),
-            "step": step,
-            "images": step * recipe.batch,
-            "minutes": round(seconds / 60, 1),
-            "device": device_name(device),
-            "val_loss": val,
-        }
-        shape = (data.images.shape[-1], *data.images.shape[1:3])
-        save(model_path, Model(ema, shape, data.classes, config), torch.float16)
-        save_state(state_path, net, ema.net, optimizer, {"step": step, "seconds": seconds, "recipe": asdict(recipe)})
-
-    net.train()
-    saved = step
-    with Stop() as stop, bar:
-        while True:
-            seconds, asked = agree(world, device, time.monotonic() - started, stop.asked)
-            progress = seconds / (60 * minutes) if minutes else step / recipe.steps
-            if progress >= 1 or asked:
-                break
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step, progress)
-            if recipe.dropout:  # its masks too are a function of (seed, step), and differ between processes
-                torch.manual_seed((recipe.seed * 1_000_003 + step) * world + rank)
-            loss = train_step(D, optimizer, batch(step, rank, world), recipe, device)
-            ema_update(ema.net, net, step, recipe.ema)
-            step += 1
-            bar.update()
-            if chief and step % recipe.log_every == 0:
-                rate = recipe.batch * bar.format_dict["rate"] if bar.format_dict["rate"] else 0
-                bar.set_postfix_str(
-                    f"loss {loss.item():.4f}, {rate:.0f} images/s"
-                    + (f", {minutes - seconds / 60:.1f} min left" if minutes else "")
-                )
-                log(step=step, seconds=round(seconds, 1), images=step * recipe.batch, loss=loss.item())
-            if chief and step % recipe.eval_every == 0:
-                keep()
-                saved = step
-        if chief and step > saved:
-            keep()
+        run.D.net = torch.nn.parallel.DistributedDataParallel(run.D.net)
+    loop(run, minutes, rank, world)
     if world > 1:
         dist.barrier()  # lets the threads of the group finish: they need Python once more, which its end would block
         dist.destroy_process_group()
-    return model_path
+    return run.model_path
+
+
+def loop(run: Run, minutes: float | None, rank: int, world: int) -> None:
+    """Steps until the time is up or a stop is asked for; the first process shows, logs and saves."""
+    recipe, batch, chief = run.recipe, Batch(run.data, run.recipe, run.D.schedule, run.device), rank == 0
+    log = Log(run.log_path, run.step) if chief else None
+    total, kept = None if minutes else recipe.steps, run.step
+    run.net.train()
+    with (
+        Stop() as stop,
+        tqdm(total=total, initial=run.step, desc=run.model_path.stem, unit="step", disable=not chief) as bar,
+    ):
+        while True:
+            seconds, asked = agree(world, run.device, run.seconds, stop.asked)
+            progress = run.progress(seconds, minutes)
+            if progress >= 1 or asked:
+                break
+            if recipe.dropout:  # its masks too are a function of (seed, step), and differ between processes
+                torch.manual_seed((recipe.seed * 1_000_003 + run.step) * world + rank)
+            loss = run.advance(batch(run.step, rank, world), progress)
+            bar.update()
+            if chief and run.step % recipe.log_every == 0:
+                log(**run.entry(loss=loss.item()))
+                left = f", {minutes - seconds / 60:.1f} min left" if minutes else ""
+                bar.set_postfix_str(
+                    f"loss {loss.item():.4f}, {recipe.batch * (bar.format_dict['rate'] or 0):.0f} images/s{left}"
+                )
+            if chief and run.step % recipe.eval_every == 0:
+                run.keep(log)
+                kept = run.step
+        if chief and run.step > kept:
+            run.keep(log)
 
 
 def train_step(D: NetDenoiser, optimizer, batch: tuple[Tensor, ...], recipe: Recipe, device: torch.device) -> Tensor:
