@@ -473,7 +473,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
-    print(path)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(path)
     return 0
 
 

@@ -198,6 +198,8 @@ def available(root: str | Path | None = None) -> list[str]:
     root = data_root(root)
     found = [path.stem for path in sorted(root.glob("*.npz"))]
     for path in sorted(d for d in root.iterdir() if d.is_dir()) if root.is_dir() else []:
+        if path.name in TORCHVISION:
+            continue  # that name is torchvision's
         if any(path.glob("*.npy")) or any(f.suffix.lower() in SUFFIXES for f in path.glob("*/*")):
             found.append(path.name)
     unpacked = {"mnist": "MNIST/raw/train-images-idx3-ubyte", "cifar10": "cifar-10-batches-py/batches.meta"}

@@ -129,6 +129,7 @@ class Rescheduled(Denoiser):
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         inner = self.denoiser.schedule
-        u = inner.t_from_lam(self.schedule.lam(t.double())).clamp(max=inner.t_max)
-        factor = inner.alpha(u) / self.schedule.alpha(t.double())
+        s = t.cpu().double()  # Apple's GPUs have no float64
+        u = inner.t_from_lam(self.schedule.lam(s)).clamp(max=inner.t_max)
+        factor = inner.alpha(u) / self.schedule.alpha(s)
         return self.denoiser(over_batch(factor, x) * x, u.to(t), cond)

@@ -316,6 +316,7 @@ def test_what_is_available_can_be_loaded(tmp_path):
     write_folder(tmp_path / "animals", {"cat": 3})
     write_mnist(tmp_path)
     (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "cifar10", {"cat": 3})  # that name is torchvision's set, which is not there
     found = available(tmp_path)
     assert sorted(found) == ["animals", "arrays", "digits", "mnist", "sprites"]
     for name in found:
