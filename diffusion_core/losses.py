@@ -89,12 +89,11 @@ def sample_times(
 
 def explicit_score_matching(score: Score, x: Tensor) -> Tensor:
     """tr(grad s) + |s|^2 / 2, a mean over x [B, d] -> [] (Hyvarinen 2005). Exact, at d derivatives a point."""
-    trace = torch.zeros(len(x), device=x.device, dtype=x.dtype)
-    for k in range(x.shape[1]):
-        direction = torch.zeros_like(x)
-        direction[:, k] = 1
-        trace = trace + torch.func.jvp(score, (x,), (direction,))[1][:, k]
-    return (trace + 0.5 * score(x).square().sum(dim=1)).mean()
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        s = score(x)
+        trace = sum(torch.autograd.grad(s[:, k].sum(), x, create_graph=True)[0][:, k] for k in range(x.shape[1]))
+        return (trace + 0.5 * s.square().sum(dim=1)).mean()
 
 
 def sliced_score_matching(
@@ -110,11 +109,14 @@ def sliced_score_matching(
     Song et al. 2019 (arXiv 1905.07088), eq. 7; `variance_reduced` replaces the second term by its mean |s|^2 / 2
     over v ~ N(0, I), eq. 8. One derivative a projection, whatever d is.
     """
-    x = x.repeat(projections, 1)
-    v = noise(x)
-    s, ds = torch.func.jvp(score, (x,), (v,))
-    size = s.square().sum(dim=1) if variance_reduced else (v * s).sum(dim=1).square()
-    return ((v * ds).sum(dim=1) + 0.5 * size).mean()
+    with torch.enable_grad():
+        x = x.detach().repeat(projections, 1).requires_grad_()
+        v = noise(x).detach()
+        s = score(x)
+        slices = (v * s).sum(dim=1)
+        (slope,) = torch.autograd.grad(slices.sum(), x, create_graph=True)  # (grad s)' v, point by point
+        size = s.square().sum(dim=1) if variance_reduced else slices.square()
+        return ((v * slope).sum(dim=1) + 0.5 * size).mean()
 
 
 def denoising_score_matching(

@@ -46,7 +46,7 @@ def timesteps(
     ddpm    a subset of a `Discrete` schedule's own levels, as evenly spread as whole numbers allow
     """
     if n < 0:
-        raise ValueError(f"The number of steps must be positive, not {n}.")
+        raise ValueError(f"The number of steps must not be negative, as {n} is.")
     t0 = schedule.t_max if start is None else start
     t1 = schedule.t_min if stop is None else stop
     if spacing == "t":
@@ -251,8 +251,9 @@ def predictor_corrector(
 ) -> Iterator[Step]:
     """A step of the reverse SDE, then Langevin steps at the time arrived at (arXiv 2011.13456, alg. 1).
 
-    The Langevin step is 2 alpha (snr sigma)^2, a function of t alone. The paper's, (snr |z| / |score|)^2, depends on
-    the state: in few dimensions that gives the modes wrong weights, and its batch mean ties samples to neighbours.
+    The Langevin step is 2 alpha (snr sigma)^2, alpha the signal's scale: a function of t alone. The paper's,
+    (snr |z| / |score|)^2, depends on the state: in few dimensions that gives the modes wrong weights, and its batch
+    mean ties samples to neighbours.
     """
     c = D.schedule.table(ts)
     for i in range(len(ts) - 1):

@@ -97,8 +97,10 @@ def over_batch(v: Tensor, x: Tensor) -> Tensor:
 
 
 def _derivative(fn, t: Tensor) -> Tensor:
-    """d fn / dt, elementwise."""
-    return torch.func.jvp(fn, (t,), (torch.ones_like(t),))[1].to(t)  # jvp promotes single numbers
+    """d fn / dt, elementwise. In reverse mode, since forward mode is not safe in threads, and the page has some."""
+    with torch.enable_grad():
+        t = t.detach().requires_grad_()
+        return torch.autograd.grad(fn(t).sum(), t)[0]
 
 
 class VariancePreserving(Schedule):
@@ -190,7 +192,7 @@ class VE(Schedule):
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
     def log_alpha(self, t: Tensor) -> Tensor:
-        return torch.zeros_like(t)
+        return 0 * t  # and not zeros_like: it has a derivative
 
     def sigma2(self, t: Tensor) -> Tensor:
         return self.sigma_min**2 * torch.exp(2 * t * math.log(self.sigma_max / self.sigma_min))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -212,3 +213,13 @@ def test_config_keeps_parameters_other_than_the_defaults():
 def test_an_unknown_schedule_is_refused_with_the_known_ones_named(config):
     with pytest.raises(ValueError, match=r"vp_linear.*ve"):
         schedule_from_config(config)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_tables_made_in_many_threads_at_once_are_those_made_alone(name):
+    schedule = SCHEDULES[name]()
+    ts = torch.linspace(schedule.t_min, schedule.t_max, 21, dtype=torch.float64)
+    alone = schedule.table(ts)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda _: schedule.table(ts), range(100)))
+    assert all(table == alone for table in together)
