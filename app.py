@@ -1,4 +1,4 @@
-"""The demo:  python app.py  opens it in a browser. It needs nothing but this folder: no network, no data set."""
+"""The demo:  python app.py  serves it at http://127.0.0.1:7860. It needs this folder only: no network, no data."""
 
 import os
 import warnings
@@ -44,7 +44,8 @@ def build(models: dict[str, Model]) -> gr.Blocks:
     with gr.Blocks(title="Diffusion, step by step", delete_cache=(600, 1800), analytics_enabled=False) as page:
         gr.Markdown("# Diffusion, step by step")
         gr.Markdown(
-            "Noise a picture, then sample new ones from noise: every number on the page is live.", elem_classes="lead"
+            "Noise a picture, then sample new ones from noise: every number is of the picture above it.",
+            elem_classes="lead",
         )
         with gr.Tabs():
             with gr.Tab("Forward", id="forward"):

@@ -105,7 +105,9 @@ def plots_html(name: str, t: float, compare: bool, x: Tensor, n: dict) -> str:
         log_snr.append(r)
     top = 1.1 if compare else 1.1 * max(1.0, curve_values(name)[2].max())  # compared, VE leaves the frame
     values = x.flatten().numpy()
-    legend = "".join(f'<span class="{k}{" bold" * (k == name)}"><i></i>{v}</span>' for k, v in NAMES.items())
+    legend = "<span>alpha solid, sigma dashed</span>" + "".join(
+        f'<span class="{k}{" bold" * (k == name)}"><i></i>{v}</span>' for k, v in NAMES.items()
+    )
     return (
         '<div class="plots">'
         + curves(
@@ -199,7 +201,9 @@ def forward(picture: np.ndarray, schedule: str, t: float, seed: int, compare: bo
     Returns two parts of the page as HTML, and the numbers (alpha, sigma, snr, log_snr, drift f, diffusion g) with x_t
     as a PNG (a data URI). The picture is this visitor's: /picture draws one, /upload brings one.
     """
-    if seed is None or not 0 <= seed < 2**31:
+    if seed is None:  # the field is being typed into
+        return gr.skip(), gr.skip(), gr.skip()
+    if not 0 <= seed < 2**31:
         raise ValueError(f"Noise seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
     x0, eps = as_tensors(picture, int(seed))
     about = numbers(schedule, t) | {"x_t": data_uri(to_pil(at(schedules[schedule], x0, eps, [t])[0]))}
@@ -223,22 +227,22 @@ def build(models: dict[str, Model], picture: np.ndarray) -> None:
     state = gr.State(picture)
     with gr.Row(elem_classes="work"):
         with gr.Column(elem_classes="controls"):
-            t = slider(0, 1, 0.35, step=0.01, label="Time t", info="From the data (0) to pure noise (1).", elem_id="t")
+            t = slider(0, 1, 0.35, step=0.01, label="Time t", info="0 is the data; noise grows with t.", elem_id="t")
             schedule = gr.Dropdown(
                 [(v, k) for k, v in NAMES.items()],
                 value="vp_linear",
                 label="Schedule",
-                info="How fast signal gives way to noise.",
+                info="VP (variance preserving) trades signal for noise; VE (variance exploding) only adds noise.",
                 elem_id="schedule",
             )
             compare = gr.Checkbox(False, label="Compare all schedules", elem_id="compare")
             with gr.Row(elem_classes="with-die"):
                 source = gr.Dropdown(sources(), label="Picture from", elem_id="source", min_width=100)
-                die = gr.Button("⚄", elem_classes="die", elem_id="picture-die")
+                die = gr.Button("⚄ New", elem_classes="die", elem_id="picture-die")
             own = gr.UploadButton("Upload a picture", file_types=["image"], elem_id="upload")
             with gr.Row(elem_classes="with-die"):
                 seed = gr.Number(0, label="Noise seed", precision=0, elem_id="noise-seed", min_width=100)
-                noise_die = gr.Button("⚄", elem_classes="die", elem_id="noise-die")
+                noise_die = gr.Button("⚄ New", elem_classes="die", elem_id="noise-die")
         top, bottom, _ = forward(picture, "vp_linear", 0.35, 0)
         with gr.Column(elem_classes="stage"):
             pictures = gr.HTML(top, elem_id="forward-stage")
@@ -248,7 +252,9 @@ def build(models: dict[str, Model], picture: np.ndarray) -> None:
 
     inputs, outputs = [state, schedule, t, seed, compare], [pictures, plots, about]
     follow = dict(show_progress="hidden", trigger_mode="always_last", concurrency_limit=4)
-    gr.on([t.input, schedule.input, seed.input, compare.input], forward, inputs, outputs, api_name="forward", **follow)
+    gr.on(
+        [t.change, schedule.input, seed.change, compare.input], forward, inputs, outputs, api_name="forward", **follow
+    )
     again = dict(fn=forward, inputs=inputs, outputs=outputs, api_visibility="private", **follow)
     gr.on(
         [die.click, source.input],
@@ -261,6 +267,4 @@ def build(models: dict[str, Model], picture: np.ndarray) -> None:
         concurrency_limit=1,
     ).success(**again)
     own.upload(upload, own, state, api_name="upload", show_progress_on=[pictures]).success(**again)
-    noise_die.click(
-        lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden"
-    ).then(**again)
+    noise_die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")

@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterator
 
 import gradio as gr
+import numpy as np
 import torch
 
 from diffusion_core.checkpoint import Model
-from diffusion_core.images import grid
+from diffusion_core.images import enlarge, grid
 from diffusion_core.samplers import SAMPLERS
 from diffusion_core.schedules import Discrete
 
@@ -46,7 +47,7 @@ def chips(model: Model | None) -> gr.Radio:
     choices = class_choices(model)
     return gr.Radio(
         choices,
-        value=choices[-2:][0],
+        value="all" if "all" in choices else "none",
         label="Class",
         info="What to draw; none leaves it to chance.",
         elem_classes="chips",
@@ -77,19 +78,21 @@ def done_html(settings: Settings, film: list[Frame]) -> str:
         settings.cls, f"of {settings.cls}"
     )
     image = grid(last.x)
-    file = f"{settings.model}-{settings.cls}-seed{settings.seed}.png"
+    file = f"{settings.model}-{settings.cls}-{settings.sampler}-{settings.steps}-seed{settings.seed}.png"
+    large = enlarge(np.asarray(image).reshape(image.height, image.width, -1), max(1, BOX // max(image.size)))
     left = figure("<b>Samples</b>", pixels(last.x, f"{settings.count} generated images {name}", BOX))
     shown = film_frames(film)
     rows = torch.stack(
         [torch.stack([f.x for f in shown], 1), torch.stack([f.x0 for f in shown], 1)], 1
     )  # [B, 2, K, ...]
     tiles = rows[: FILM // 2].flatten(0, 2)
+    whose = "it" if len(rows) == 1 else f"the first {min(len(rows), FILM // 2)}"
     right = figure(
-        f"<b>How the first {min(len(rows), FILM // 2)} came to be</b>: x<sub>t</sub>, and below it the predicted "
-        f"x<sub>0</sub>, from t = {shown[0].t:.2f} to {shown[-1].t:.2f}",
+        f"<b>How {whose} came to be</b>: x<sub>t</sub>, and below it the predicted x<sub>0</sub>, "
+        + (f"from t = {shown[0].t:.2f} to the end" if len(shown) > 1 else "in a single step"),
         pixels(tiles, "Film strips from noise to data", BOX, columns=len(shown)),
     )
-    save = f'<a download="{file}" href="{data_uri(image, settings._asdict())}">PNG</a>'
+    save = f'<a download="{file}" href="{data_uri(large, settings._asdict())}">Download PNG</a>'
     return (
         f'<div class="done"><div class="row">{left}{right}</div><p class="line">{describe(settings, last)} '
         f"&nbsp; {save}</p>{mapping()}</div>"
@@ -129,7 +132,10 @@ def sample(
     """
     if model not in MODELS:
         raise ValueError(f"There is no model {model!r}; there is {', '.join(MODELS) or 'none: train.py makes one'}.")
-    if seed is None or not 0 <= seed < 2**31:
+    if seed is None:  # the field is being typed into
+        yield gr.skip(), gr.skip()
+        return
+    if not 0 <= seed < 2**31:
         raise ValueError(f"Seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
     settings = Settings(model, cls, sampler, steps, guidance, int(seed), count, eta, spacing)
     film, shown = [], 0.0
@@ -167,7 +173,8 @@ def build(models: dict[str, Model]) -> None:
                 [(s.label, name) for name, s in SAMPLERS.items()],
                 value=start.sampler,
                 label="Sampler",
-                info="How a step is taken.",
+                info="ODE samplers, DPM-Solver++ and DDIM are deterministic; the others add fresh noise. "
+                "Heun and predictor-corrector make two calls a step.",
                 elem_id="sampler",
             )
             steps = slider(
@@ -190,7 +197,7 @@ def build(models: dict[str, Model]) -> None:
             )
             with gr.Row(elem_classes="with-die"):
                 seed = gr.Number(start.seed, label="Seed", precision=0, elem_id="seed", min_width=100)
-                die = gr.Button("⚄", elem_classes="die", elem_id="sample-die")
+                die = gr.Button("⚄ New", elem_classes="die", elem_id="sample-die")
             with gr.Accordion("More", open=False):
                 count = slider(1, 64, start.count, step=1, label="Images", elem_id="count")
                 eta = slider(
@@ -219,12 +226,10 @@ def build(models: dict[str, Model]) -> None:
     limits = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=STARTED)
     pressed = go.click(sample, inputs, outputs, api_name="sample", **limits)
     limits |= dict(api_visibility="private", trigger_mode="always_last")
-    choices = [cls.input, sampler.input, spacing.input, seed.submit]
-    sliders = [control.release for control in (steps, guidance, eta, count)]
-    changed = gr.on(choices + sliders, sample, inputs, outputs, **limits)
-    roll = die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")
-    rolled = roll.then(sample, inputs, outputs, **limits)
-    stop.click(None, cancels=[pressed, changed, rolled]).then(None, js=STOPPED)
+    numbers = [control.change for control in (steps, guidance, eta, count, seed)]  # by hand, key, arrow or die
+    changed = gr.on([cls.input, sampler.input, spacing.input, *numbers], sample, inputs, outputs, **limits)
+    die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")
+    stop.click(None, cancels=[pressed, changed]).then(None, js=STOPPED)
     model.input(
         lambda name: (chips(models[name]), gr.Dropdown(spacing_choices(models[name]), value="lam")),
         model,

@@ -91,6 +91,29 @@ def test_arrow_keys_move_t_too(page):
     changed(page, "#forward-stage img", before)
 
 
+def test_the_reset_arrow_and_typed_numbers_move_the_picture_with_the_box(page):
+    caption = "document.querySelector('#forward-stage figcaption').innerText"
+    page.locator("#t input[type=number]").fill("0.8")
+    page.wait_for_function(f"{caption}.includes('0.80')")
+    page.locator("#t .reset-button").click()
+    page.wait_for_function(f"{caption}.includes('0.35')")
+    page.locator("#noise-seed input").fill("")  # emptied to type another: nothing to complain about
+    page.wait_for_timeout(800)
+    assert page.get_by_text("Noise seed must").count() == 0
+
+
+def test_one_step_keeps_the_stage_as_high_as_it_was(page):
+    page.get_by_role("tab", name="Sample").click()
+    page.wait_for_selector("#sample-stage .done img")
+    before = page.locator("#sample-stage").bounding_box()
+    page.locator("#steps input[type=number]").fill("1")
+    page.wait_for_function(
+        "document.querySelector('#sample-stage .line').innerText.includes('1 network call ')", timeout=60_000
+    )
+    after = page.locator("#sample-stage").bounding_box()
+    assert after["x"] == before["x"] and after["height"] < before["height"] + 60
+
+
 def test_eight_steps_draw_sixteen_digits(page):
     page.get_by_role("tab", name="Sample").click()
     before = source(page, "#sample-stage .done img")

@@ -25,7 +25,7 @@ def plainly(fn):
             try:
                 yield from fn(*args, **kwargs)
             except expected as error:
-                raise gr.Error(str(error), print_exception=False) from error
+                raise gr.Error(str(error), print_exception=isinstance(error, RuntimeError)) from error
     else:
 
         @functools.wraps(fn)
@@ -33,7 +33,7 @@ def plainly(fn):
             try:
                 return fn(*args, **kwargs)
             except expected as error:
-                raise gr.Error(str(error), print_exception=False) from error
+                raise gr.Error(str(error), print_exception=isinstance(error, RuntimeError)) from error
 
     return handler
 
@@ -42,7 +42,9 @@ def slider(minimum: float, maximum: float, value: float, *, step: float, label: 
     """A gr.Slider that says which value is wrong and what would be right, NaN included; whole numbers as int."""
     control = gr.Slider(minimum, maximum, value, step=step, label=label, **options)
 
-    def preprocess(payload: float) -> float:
+    def preprocess(payload: float | None) -> float:
+        if payload is None:  # the box beside the slider has been emptied; it shows the least value next
+            payload = minimum
         if not isinstance(payload, int | float) or not minimum <= payload <= maximum:
             raise gr.Error(
                 f"{label} must lie between {minimum:g} and {maximum:g}, not {payload}.", print_exception=False

@@ -8,7 +8,7 @@ import json
 import torch
 from PIL import Image, PngImagePlugin
 
-from diffusion_core.images import grid, to_uint8
+from diffusion_core.images import grid
 
 
 def data_uri(image: Image.Image, recipe: dict | None = None) -> str:
@@ -27,18 +27,11 @@ def pixels(x: torch.Tensor, alt: str, box: int, small_box: int = 320, columns: i
     `small_box` is the room on a telephone's screen.
     """
     image = grid(x, columns, gap=gap)
-    scale, small = max(1, box // image.width), max(1, small_box // image.width)
+    scale, small = max(1, box // max(image.size)), max(1, small_box // max(image.size))
     return (
         f'<img class="pixels" alt="{html.escape(alt)}" src="{data_uri(image)}" '
         f'style="--w:{image.width};--h:{image.height};--s:{scale};--s-small:{small}">'
     )
-
-
-def tile(x: torch.Tensor, alt: str) -> str:
-    """One image [C, H, W] that fills the place it is put in."""
-    pixel = to_uint8(x)
-    image = Image.fromarray(pixel[..., 0] if pixel.shape[-1] == 1 else pixel)
-    return f'<img alt="{html.escape(alt)}" src="{data_uri(image)}">'
 
 
 def figure(caption: str, content: str) -> str:

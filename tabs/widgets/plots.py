@@ -48,12 +48,13 @@ class Frame:
             f'<text x="{x0 - 5}" y="{self.y(v) + 3.5:.1f}" text-anchor="end">{v:g}</text>'
             for v in _ticks(*self.y_range)
         )
+        clip = f"inside-{self.title.split()[0].lower()}"
         return (
             f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{description}">'
             f'<text class="title" x="{x0}" y="14">{self.title}</text>{ticks}'
             f'<text x="{x1}" y="{HEIGHT - 5}" text-anchor="end">{self.x_label}</text>'
-            f'<clipPath id="frame"><rect x="{x0}" y="{y1 - 3}" width="{x1 - x0}" height="{y0 - y1 + 6}"/></clipPath>'
-            f'<g clip-path="url(#frame)">{body}</g></svg>'
+            f'<clipPath id="{clip}"><rect x="{x0}" y="{y1 - 3}" width="{x1 - x0}" height="{y0 - y1 + 6}"/></clipPath>'
+            f'<g clip-path="url(#{clip})">{body}</g></svg>'
         )
 
 
@@ -93,7 +94,7 @@ def histogram(values: np.ndarray, title: str, description: str, bins: int = 36, 
     edges = np.linspace(-reach, reach, bins + 1)
     counts, _ = np.histogram(np.clip(values, -reach, reach), edges)
     density = counts / counts.sum() / (edges[1] - edges[0])
-    frame = Frame((-reach, reach), (0, 1), title, "pixel value")
+    frame = Frame((-reach, reach), (0, 1), title, "pixel value; density upwards")
     bars = "".join(
         f"M{frame.x(a):.1f} {frame.y(0):.1f}V{frame.y(min(d, 1.1)):.1f}H{frame.x(b) - 0.6:.1f}V{frame.y(0):.1f}Z"
         for a, b, d in zip(edges[:-1], edges[1:], density, strict=True)

@@ -33,12 +33,12 @@ THEME = gr.themes.Base(
 )
 
 CSS = """
-:root { --data: #00805d; --noise: #c25400; --snr: #0072b2; --faint: #6b7685; --ground: #808080;
+:root { --data: #00805d; --noise: #c25400; --snr: #0072b2; --faint: #566170; --ground: #808080;
         --line: #d5dae1; --ink: #1b2430; --panel: #ffffff; --accent: #0072b2; }
 .dark { --data: #2fc79a; --noise: #f28a3c; --snr: #56b4e9; --faint: #94a0b0; --line: #2b3440; --ink: #e8ecf1;
         --panel: #171c23; --accent: #56b4e9; }
 :root, .dark { --color-accent: var(--accent); }
-.gradio-container { max-width: 1440px !important; margin: 0 auto !important; padding: 0 !important; }
+.gradio-container { width: 100%; max-width: 1440px !important; margin: 0 auto !important; padding: 0 !important; }
 .gradio-container .main { padding: 20px 24px 24px !important; max-width: none !important; }
 .gradio-container main { padding: 0 !important; }
 .gradio-container h1 { font-size: 1.5rem; font-weight: 700; margin: 0; letter-spacing: -0.01em; }
@@ -67,7 +67,7 @@ CSS = """
   outline: 2px solid var(--accent); outline-offset: 2px; }
 .with-die { align-items: flex-end !important; gap: 8px !important; flex-wrap: nowrap !important; }
 .with-die > .form, .with-die > .block { flex: 1 1 auto !important; min-width: 0 !important; }
-.die { flex: 0 0 42px !important; min-width: 42px !important; font-size: 1.25rem; line-height: 1; padding: 0 !important;
+.die { flex: 0 0 76px !important; min-width: 76px !important; font-size: 0.95rem; line-height: 1; padding: 0 !important;
        height: 40px; font-weight: 400; }
 .buttons { gap: 8px !important; flex-wrap: nowrap !important; }
 .gradio-container button.secondary { border: 1px solid var(--line); background: transparent; color: var(--ink); }
@@ -114,17 +114,22 @@ svg.plot .bars { fill: var(--snr); stroke: none; opacity: 0.55; }
         vertical-align: middle; margin-right: 8px; }
 .busy i { display: block; height: 100%; background: var(--accent); }
 .stop-word { display: none; } [data-run=stopped] .stop-word { display: inline; } [data-run=stopped] .busy { display: none; }
-@media (max-width: 800px) {
-  .gradio-container .main { padding: 14px 12px 24px !important; }
-  .gradio-container h1 { font-size: 1.25rem; }
+@media (max-width: 1100px) {
   .work { grid-template-columns: minmax(0, 1fr); gap: 12px; }
-  .work > .controls { grid-row: 2; grid-column: 1; } .work > .stage { grid-column: 1; grid-row: 1; padding: 12px; }
+  .work > .controls { grid-row: 2; grid-column: 1; } .work > .stage { grid-column: 1; grid-row: 1; }
   .work > .second { grid-row: 3; }
-  .plots { grid-template-columns: 1fr; } .row { gap: 14px; }
+  .controls > .buttons { order: -1; }
+}
+@media (max-width: 960px) {
   .pixels { --s: var(--s-small) !important; }
   .sum { display: grid; grid-template-columns: auto 1fr; gap: 4px 8px; min-height: 0; margin-bottom: 10px; align-items: end; }
   .sum > .panel { grid-row: 1 / span 2; } .sum .term { gap: 4px; } .sum .term b { font-size: 1rem; }
   .sum .op { font-size: 0.9rem; min-width: 6.5ch; } .sum .term figcaption { font-size: 0.75rem; margin-bottom: 2px; }
   .strip-axis span:nth-child(even):not(.at) { display: none; }
+}
+@media (max-width: 600px) {
+  .gradio-container .main { padding: 14px 12px 24px !important; }
+  .gradio-container h1 { font-size: 1.25rem; }
+  .work > .stage { padding: 12px; } .plots { grid-template-columns: 1fr; } .row { gap: 14px; }
 }
 """
