@@ -311,6 +311,7 @@ class Sampler(NamedTuple):
     """How the app, the command line and the benchmarks call a sampler.
 
     run(D, x, ts, cond, eta, noise) -> Iterator[Step]; `calls` network calls a step (None: as many as it takes).
+    `stochastic`: whether fresh noise enters at every step; where a sampler `uses_eta`, it does for eta > 0.
     """
 
     label: str

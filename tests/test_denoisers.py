@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from helpers import Stub, close, randn
 
 from diffusion_core.denoisers import (
     Clipped,
@@ -19,28 +19,6 @@ from diffusion_core.mixtures import GaussianMixture, MixtureDenoiser
 from diffusion_core.schedules import SCHEDULES, VPLinear, over_batch
 
 ALPHA_SIGMA = [(0.8, 0.6), (1.0, 50.0), (1.0, 0.01), (0.5, 0.2), (1e-2, 1.0)]  # VP, VE twice, sub-VP, almost all noise
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def close(a, b, rtol=1e-9, atol=1e-9):
-    torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
-
-
-class Stub(nn.Module):
-    """A network that puts out what it is told, and remembers what it was given."""
-
-    num_classes = 0
-
-    def __init__(self, output):
-        super().__init__()
-        self.output = output
-
-    def forward(self, x, time, cond):
-        self.seen = x, time, cond
-        return self.output
 
 
 class Spy(Denoiser):

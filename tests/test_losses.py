@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from helpers import Stub, close, randn
 
 from diffusion_core.denoisers import NetDenoiser, to_eps, to_v
 from diffusion_core.losses import (
@@ -20,25 +20,6 @@ from diffusion_core.mixtures import GaussianMixture
 from diffusion_core.schedules import SCHEDULES, VPLinear
 
 PREDICTIONS = ["x0", "eps", "v"]
-
-
-def close(a, b, rtol=1e-9, atol=1e-9):
-    torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-class Stub(nn.Module):
-    num_classes = 0
-
-    def __init__(self, output):
-        super().__init__()
-        self.output = output
-
-    def forward(self, x, time, cond):
-        return self.output
 
 
 class Case:
