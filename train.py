@@ -26,6 +26,7 @@ from diffusion_core.checkpoint import Model, save
 from diffusion_core.data import ImageSet, load_images
 from diffusion_core.denoisers import NetDenoiser, Prediction
 from diffusion_core.files import read_checked, write_atomically, write_checked
+from diffusion_core.images import to_tensor
 from diffusion_core.losses import LOSSES, denoising_loss, sample_times
 from diffusion_core.networks import UNet
 from diffusion_core.schedules import SCHEDULES, schedule_from_config
@@ -152,7 +153,7 @@ def ema_update(ema: torch.nn.Module, net: torch.nn.Module, step: int, exponent: 
 def validation_loss(D: NetDenoiser, images: ImageSet, device: torch.device, n: int = 1000) -> float:
     """Mean l2 loss on the first n test images, at fixed times over all noise levels and with fixed noise."""
     g = torch.Generator().manual_seed(0)
-    x0 = torch.from_numpy(images.images[:n]).movedim(-1, 1).float() / 127.5 - 1
+    x0 = to_tensor(images.images[:n])
     t = sample_times(D.schedule, len(x0), "stratified", generator=g)
     eps = torch.randn(x0.shape, generator=g)
     cond = torch.from_numpy(images.labels[:n])

@@ -103,14 +103,19 @@ def _on_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def save_png(path: str | Path, image: Image.Image, recipe: dict | None = None) -> None:
-    """Write a PNG atomically, with the settings that made it as text inside."""
+def png(image: Image.Image, recipe: dict | None = None) -> bytes:
+    """The image as a PNG file, with the settings that made it as text inside."""
     info = PngImagePlugin.PngInfo()
     if recipe is not None:
         info.add_text("recipe", json.dumps(recipe))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_png(path: str | Path, image: Image.Image, recipe: dict | None = None) -> None:
+    """Write `png` atomically."""
+    write_atomically(path, png(image, recipe))
 
 
 def save_gif(path: str | Path, frames: list[Image.Image], recipe: dict | None = None, *, ms: int = 80) -> None:

@@ -43,13 +43,10 @@ def at(schedule: Schedule, x0: Tensor, eps: Tensor, ts: list[float]) -> Tensor:
     return x / schedule.scale(t).clamp(min=1).to(x)[:, None, None, None]
 
 
-def stage_html(x0: Tensor, eps: Tensor, name: str, t: float, compare: bool) -> tuple[str, str]:
-    """Everything the tab shows at time t: the pictures, and the plots with the numbers."""
-    schedule = schedules[name]
-    n = numbers(name, t)
-    x = at(schedule, x0, eps, [t])
-    row = at(schedule, x0, eps, [k / (STRIP - 1) for k in range(STRIP)])
-    return sum_html(x0, eps, x[0], n) + strip_html(row, t), line_html(n) + plots_html(name, t, compare, x, n)
+def stage_html(x0: Tensor, eps: Tensor, x: Tensor, n: dict, name: str, compare: bool) -> tuple[str, str]:
+    """Everything the tab shows of x (x_t as `at` gives it) and its `numbers`: the pictures, and the plots."""
+    row = at(schedules[name], x0, eps, [k / (STRIP - 1) for k in range(STRIP)])
+    return sum_html(x0, eps, x, n) + strip_html(row, n["t"]), line_html(n) + plots_html(name, n["t"], compare, x, n)
 
 
 def sum_html(x0: Tensor, eps: Tensor, x: Tensor, n: dict) -> str:
@@ -206,8 +203,8 @@ def forward(picture: np.ndarray, schedule: str, t: float, seed: int, compare: bo
     if not 0 <= seed < 2**31:
         raise ValueError(f"Noise seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
     x0, eps = as_tensors(picture, int(seed))
-    about = numbers(schedule, t) | {"x_t": data_uri(to_pil(at(schedules[schedule], x0, eps, [t])[0]))}
-    return *stage_html(x0, eps, schedule, t, compare), about
+    x, n = at(schedules[schedule], x0, eps, [t])[0], numbers(schedule, t)
+    return *stage_html(x0, eps, x, n, schedule, compare), n | {"x_t": data_uri(to_pil(x))}
 
 
 @plainly

@@ -2,23 +2,16 @@
 
 import base64
 import html
-import io
-import json
 
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from diffusion_core.images import grid
+from diffusion_core.images import grid, png
 
 
 def data_uri(image: Image.Image, recipe: dict | None = None) -> str:
     """A PNG as text that an <img> or a link can carry, with the settings that made it inside."""
-    info = PngImagePlugin.PngInfo()
-    if recipe is not None:
-        info.add_text("recipe", json.dumps(recipe))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(png(image, recipe)).decode()
 
 
 def pixels(x: torch.Tensor, alt: str, box: int, small_box: int = 320, columns: int | None = None, gap: int = 1) -> str:
