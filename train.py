@@ -1,4 +1,4 @@
-"""Train a diffusion model:  python train.py mnist --minutes 60
+"""Train a diffusion model, or a classifier that judges its samples:  python train.py mnist --minutes 60
 
 Writes checkpoints/<name>.safetensors (averaged weights in half precision), checkpoints/<name>.jsonl (the loss as it
 went) and runs/<name>.safetensors, from which --resume goes on. Ctrl-C or SIGTERM saves and ends. With several GPUs:
@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import get_args
@@ -23,12 +22,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusion_core.checkpoint import Model, save
+from diffusion_core.classifier import save_classifier, train_classifier
 from diffusion_core.data import ImageSet, load_images
 from diffusion_core.denoisers import NetDenoiser, Prediction
+from diffusion_core.evaluate import features, reference
 from diffusion_core.files import read_checked, write_atomically, write_checked
 from diffusion_core.images import to_tensor
 from diffusion_core.losses import LOSSES, denoising_loss, sample_times
-from diffusion_core.networks import UNet
+from diffusion_core.metrics import class_accuracy
+from diffusion_core.networks import UNet, mixed_precision
 from diffusion_core.schedules import SCHEDULES, schedule_from_config
 
 STATE = "diffusion_core training state"
@@ -53,9 +55,8 @@ class Recipe:
     time_std: float = 1.4  # wide enough that both ends of the schedule are still visited
     loss: str = "l2"  # the one whose minimiser is the posterior mean
     weight: str = "none"  # v's own weighting is already balanced
-    label_dropout: float = (
-        0.1  # share of images shown without their class, so that guidance has an unconditional branch
-    )
+    conditional: bool = True  # told each image's class, so that one can ask for it
+    label_dropout: float = 0.1  # share of images shown without their class: guidance needs an unconditional branch
     flip: bool = False  # mirror half of the images; wrong for digits and letters
 
     width: int = 64  # channels at the finest level
@@ -103,9 +104,31 @@ class Recipe:
             raise ValueError(f"--mults must be one or more whole numbers from 1, not {list(self.mults)}.")
 
 
+CIFAR10 = Recipe("cifar10", steps=100_000, flip=True, mults=(1, 2, 2), attention=(2,))
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """A judge of generated images, which must not be one of the networks that it judges."""
+
+    dataset: str
+    title: str  # what the images are called beside a number
+    steps: int = 2_400
+    batch: int = 128
+    lr: float = 3e-3  # peak of one cycle
+    width: int = 32  # channels at the finest level; it has 4 * width features
+    shift: int = 2  # pixels by which an image is shifted at most
+    flip: bool = False  # mirror half of the images
+    seed: int = 0
+
+
 RECIPES = {
     "mnist": Recipe("mnist"),
     "digits": Recipe("digits", steps=2_000, width=48, patch=1, batch=64, eval_every=200),
+    "cifar10": CIFAR10,
+    "cifar10-uncond": replace(CIFAR10, conditional=False),
+    "mnist-classifier": ClassifierRecipe("mnist", "MNIST"),
+    "cifar10-classifier": ClassifierRecipe("cifar10", "CIFAR-10", steps=12_000, width=64, shift=4, flip=True),
 }
 
 
@@ -250,7 +273,7 @@ def build(recipe: Recipe, images: ImageSet) -> NetDenoiser:
         recipe.blocks,
         recipe.attention,
         recipe.patch,
-        len(images.classes),
+        len(images.classes) if recipe.conditional else 0,
         recipe.dropout,
     )
     return NetDenoiser(net, schedule_from_config({"name": recipe.schedule}), recipe.prediction)
@@ -324,7 +347,8 @@ class Run:
             "val_loss": val,
         }
         _, h, w, c = self.data.images.shape
-        save(self.model_path, Model(self.ema, (c, h, w), self.data.classes, config), torch.float16)
+        classes = self.data.classes if self.recipe.conditional else []
+        save(self.model_path, Model(self.ema, (c, h, w), classes, config), torch.float16)
         about = {"step": self.step, "seconds": self.seconds, "recipe": recipe}
         save_state(self.state_path, self.net, self.ema.net, self.optimizer, about)
 
@@ -396,8 +420,7 @@ def loop(run: Run, minutes: float | None, rank: int, world: int) -> None:
 
 def train_step(D: NetDenoiser, optimizer, batch: tuple[Tensor, ...], recipe: Recipe, device: torch.device) -> Tensor:
     """One AdamW step on one batch; returns the mean loss."""
-    autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
-    with autocast:
+    with mixed_precision(device):
         loss = denoising_loss(D, *batch, loss=recipe.loss, weight=recipe.weight).mean()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(D.net.parameters(), recipe.clip)
@@ -435,7 +458,40 @@ def check_same_recipe(recipe: Recipe, saved: dict) -> None:
         )
 
 
+# Classifiers ------------------------------------------------------------------------------------------------------
+
+
+def train_judge(
+    name: str, recipe: ClassifierRecipe, *, root: str | None = None, out: Path = Path("checkpoints")
+) -> Path:
+    """Train a classifier and keep it with its accuracy and with what it makes of real images; returns its path."""
+    _, _, device = setup()
+    images = {split: load_images(recipe.dataset, split, root) for split in ("train", "test")}
+    options = {k: v for k, v in asdict(recipe).items() if k not in ("dataset", "title")}
+    with tqdm(total=recipe.steps, desc=name, unit="step") as bar:
+
+        def progress(step: int, loss: float) -> None:
+            bar.update()
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+
+        model = train_classifier(images["train"], device=device, progress=progress, **options)
+    model.half().float()  # rounded as it will be in the file, so that the references are of the very same network
+    with tqdm(total=sum(len(s.images) for s in images.values()), desc="references", unit="image") as bar:
+        references = {split: reference(model, s.images, progress=bar.update) for split, s in images.items()}
+    found = features(model, to_tensor(images["test"].images))
+    logits = torch.cat([model.head(part.to(device)).cpu() for part in found.split(500)])
+    accuracy = class_accuracy(logits, torch.from_numpy(images["test"].labels))
+    config = {**asdict(recipe), "accuracy": accuracy, "tested_on": len(logits), "device": device_name(device)}
+    path = out / f"{name}.safetensors"
+    save_classifier(path, model.cpu(), images["train"].classes, config, references)
+    print(f"{100 * accuracy:.2f} % of the {len(logits)} test images recognised")
+    return path
+
+
 # Command line -----------------------------------------------------------------------------------------------------
+
+
+OPTIONS = {f.name: f for f in (*fields(Recipe), *fields(ClassifierRecipe))}
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -447,7 +503,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", metavar="ROOT", help="folder of the data sets; default: $DIFFUSION_DATA, else data/")
     parser.add_argument("--out", type=Path, default=Path("checkpoints"))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    for f in fields(Recipe):
+    for f in OPTIONS.values():
         if get_args(f.type):  # a tuple: --mults 1 2 4
             parser.add_argument(f"--{f.name}", type=get_args(f.type)[0], nargs="*")
         elif f.type is bool:
@@ -459,24 +515,30 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(sys.argv[1:] if argv is None else argv)
-    given = {f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None}
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     try:
-        path = train(
-            args.name or args.recipe,
-            replace(RECIPES[args.recipe], **given),
-            minutes=args.minutes,
-            resume=args.resume,
-            root=args.data,
-            out=args.out,
-            runs=args.runs,
-        )
+        path = run(args)
     except (ValueError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     if int(os.environ.get("RANK", 0)) == 0:
         print(path)
     return 0
+
+
+def run(args: argparse.Namespace) -> Path:
+    """Train what the command line asks for; returns where it is."""
+    recipe, name = RECIPES[args.recipe], args.name or args.recipe
+    given = {option: getattr(args, option) for option in OPTIONS if getattr(args, option) is not None}
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    for option in given.keys() - {f.name for f in fields(recipe)}:
+        raise ValueError(f"--{option} is not an option of {args.recipe}.")
+    recipe = replace(recipe, **given)
+    if isinstance(recipe, Recipe):
+        how_long = dict(minutes=args.minutes, resume=args.resume)
+        return train(name, recipe, **how_long, root=args.data, out=args.out, runs=args.runs)
+    if args.minutes or args.resume:
+        raise ValueError("--minutes and --resume are not for a classifier, which is trained in one go; use --steps.")
+    return train_judge(name, recipe, root=args.data, out=args.out)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .files import read_checked, write_checked
+from .metrics import FeatureStats, Reference
+from .networks import mixed_precision
 
 if TYPE_CHECKING:
     from .data import ImageSet
@@ -74,13 +76,45 @@ class Classifier(nn.Module):
 # Files ------------------------------------------------------------------------------------------------------------
 
 
-def save_classifier(path: str | Path, model: Classifier, classes: list[str], config: dict) -> None:
-    """Write the classifier, the names of its classes and where it came from, atomically."""
-    write_checked(path, FORMAT, {"net": model.config(), "classes": classes, "config": config}, model.state_dict())
+class Judge(NamedTuple):
+    """A network that judges images, with what it makes of real ones.
+
+    name        what to call its features beside a number
+    network     has features(x) -> [B, num_features] and head(features) -> logits; in evaluation mode
+    classes     names of the logits' columns
+    config      where it came from
+    references  by split, "train" and "test": the features of real images
+    """
+
+    name: str
+    network: nn.Module
+    classes: list[str]
+    config: dict
+    references: dict[str, Reference]
 
 
-def load_classifier(path: str | Path, device: str | torch.device = "cpu") -> tuple[Classifier, list[str], dict]:
-    """The classifier on `device`, in evaluation mode, the names of its classes, and where it came from.
+def save_classifier(
+    path: str | Path, model: Classifier, classes: list[str], config: dict, references: dict[str, Reference]
+) -> None:
+    """Write the classifier, rounded to half precision, its classes, its origin and its references, atomically.
+
+    config["title"] is what the images are called. Means and covariances stay in float64; of the sample it keeps
+    half precision.
+    """
+    tensors = {f"net.{name}": v.half() if v.is_floating_point() else v for name, v in model.state_dict().items()}
+    for split, (stats, sample) in references.items():
+        tensors |= {f"{split}.mean": stats.mean, f"{split}.cov": stats.cov, f"{split}.sample": sample.half()}
+    about = {
+        "net": model.config(),
+        "classes": classes,
+        "config": config,
+        "references": {split: real.stats.n for split, real in references.items()},
+    }
+    write_checked(path, FORMAT, about, tensors)
+
+
+def load_classifier(path: str | Path, device: str | torch.device = "cpu") -> Judge:
+    """The classifier as a judge, on `device` and in evaluation mode.
 
     Raises FileNotFoundError if there is no such file and ValueError, naming the file and what is wrong with it, if
     it is truncated, altered, or not a classifier of this package. Nothing in the file is ever executed.
@@ -88,10 +122,18 @@ def load_classifier(path: str | Path, device: str | torch.device = "cpu") -> tup
     about, tensors = read_checked(path, FORMAT, "save_classifier")
     model = Classifier(**about["net"])
     try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
+        model.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+        references = {
+            split: Reference(
+                FeatureStats.stored(tensors[f"{split}.mean"], tensors[f"{split}.cov"], n),
+                tensors[f"{split}.sample"].float(),
+            )
+            for split, n in about["references"].items()
+        }
+    except (RuntimeError, KeyError) as error:
         raise ValueError(f"{path}: its weights do not fit the classifier it describes; train it again.") from error
-    return model.to(device).eval().requires_grad_(False), about["classes"], about["config"]
+    model = model.to(device).eval().requires_grad_(False)
+    return Judge(f"{about['config']['title']} classifier", model, about["classes"], about["config"], references)
 
 
 # Training ---------------------------------------------------------------------------------------------------------
@@ -104,26 +146,30 @@ def train_classifier(
     batch: int = 128,
     lr: float = 3e-3,
     width: int = 32,
-    seed: int = 0,
+    shift: int = 2,
     flip: bool = False,
+    seed: int = 0,
     device: str | torch.device = "cpu",
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Classifier:
     """A classifier of images, in evaluation mode.
 
     AdamW, whose rate rises to lr and falls to 0 in one cycle (Smith & Topin 2017, arXiv 1708.07120). Images are shown
-    shifted by up to a fourteenth of their side, and half of them mirrored if `flip`: wrong for digits and letters.
-    Weights, order and shifts are functions of the seed. progress(step, loss) is called after each step, from 1.
+    shifted by up to `shift` pixels, and half of them mirrored if `flip`: wrong for digits and letters. Weights, order
+    and shifts are functions of the seed. progress(step, loss) is called after each step, from 1.
     """
     g = torch.Generator().manual_seed(seed)
     pixels, labels = torch.from_numpy(images.images).movedim(-1, 1), torch.from_numpy(images.labels)
     model = initialised(Classifier(pixels.shape[1], len(images.classes), width), g)
     model = model.to(device, memory_format=torch.channels_last)  # a third faster, on the CPU too
+    pixels, labels = pixels.to(device), labels.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     for step, index in enumerate(batches(len(labels), batch, steps, g), start=1):
-        x = augmented(pixels[index], flip, g).to(device).contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(model(x / 127.5 - 1), labels[index].to(device))
+        index = index.to(device)
+        x = augmented(pixels[index], shift, flip, g).contiguous(memory_format=torch.channels_last)
+        with mixed_precision(labels.device):
+            loss = F.cross_entropy(model(x / 127.5 - 1), labels[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -148,14 +194,14 @@ def batches(n: int, batch: int, steps: int, g: torch.Generator) -> tuple[Tensor,
     return order[: steps * batch].split(batch)
 
 
-def augmented(x: Tensor, flip: bool, g: torch.Generator) -> Tensor:
-    """x [B, C, H, W], each image shifted on its own, its border repeated, and half of them mirrored if `flip`."""
+def augmented(x: Tensor, shift: int, flip: bool, g: torch.Generator) -> Tensor:
+    """x [B, C, H, W], each image shifted by up to `shift` pixels, its border repeated, and half mirrored if `flip`."""
     b, _, h, w = x.shape
     rows, columns = (
-        (torch.arange(side) + torch.randint(-(side // 14), side // 14 + 1, (b, 1), generator=g)).clamp(0, side - 1)
+        (torch.arange(side) + torch.randint(-shift, shift + 1, (b, 1), generator=g)).clamp(0, side - 1)
         for side in (h, w)
     )  # [B, H], [B, W]: where each pixel is taken from
     if flip:
         columns = torch.where(torch.rand(b, 1, generator=g) < 0.5, columns.flip(1), columns)
-    of_image = torch.arange(b)[:, None, None]
+    of_image, rows, columns = (v.to(x.device) for v in (torch.arange(b)[:, None, None], rows, columns))
     return x.movedim(1, -1)[of_image, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)

@@ -6,6 +6,7 @@ Most of these depend on N as well, so compare equal N only. Everything is comput
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,6 +65,13 @@ class FeatureStats:
         if self.n < 2:
             raise ValueError(f"A covariance needs at least 2 samples, not {self.n}.")
         return self._scatter / (self.n - 1)
+
+
+class Reference(NamedTuple):
+    """Real images as features: statistics of all of them, and a random sample [K, d] for what needs single ones."""
+
+    stats: FeatureStats
+    sample: Tensor
 
 
 def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:

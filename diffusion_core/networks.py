@@ -202,6 +202,12 @@ class MLP(nn.Module):
         return self.head(F.silu(h))
 
 
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """The context to train in: products in bfloat16 where the device has hardware for them, twice as fast or more."""
+    able = device.type == "cuda" or (device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return torch.autocast(device.type, torch.bfloat16, enabled=able)
+
+
 NETWORKS: dict[str, type[nn.Module]] = {"unet": UNet, "mlp": MLP}
 
 

@@ -5,6 +5,7 @@ import torch
 
 from diffusion_core.classifier import Classifier, augmented, load_classifier, save_classifier, train_classifier
 from diffusion_core.data import load_images
+from diffusion_core.evaluate import reference
 from diffusion_core.images import to_tensor
 from diffusion_core.metrics import class_accuracy
 
@@ -37,23 +38,36 @@ def test_images_it_is_not_made_for_are_refused(shape):
 # Files ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def saved(tmp_path):
-    model = train_classifier(load_images("digits"), steps=3, batch=32, width=8)  # so that no buffer is as it began
-    save_classifier(tmp_path / "c.safetensors", model, [str(k) for k in range(10)], {"dataset": "digits"})
-    return model, tmp_path / "c.safetensors"
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A classifier that is rounded as the file rounds it, its references, and the file."""
+    digits, path = load_images("digits"), tmp_path_factory.mktemp("classifier") / "c.safetensors"
+    model = train_classifier(digits, steps=3, batch=32, width=8)  # so that no buffer is as it began
+    model.half().float()
+    references = {
+        split: reference(model, load_images("digits", split).images, sample=50) for split in ("train", "test")
+    }
+    save_classifier(path, model, digits.classes, {"title": "digits", "dataset": "digits"}, references)
+    return model, references, path
 
 
 def test_what_is_loaded_answers_as_what_was_saved(saved):
-    model, path = saved
-    again, classes, config = load_classifier(path)
+    model, references, path = saved
+    judge = load_classifier(path)
     x = torch.randn(6, 1, 8, 8, generator=generator())
-    assert torch.equal(again(x), model(x))
-    assert torch.equal(again.features(x), model.features(x))
-    assert again.config() == model.config()
-    assert classes == [str(k) for k in range(10)]
-    assert config == {"dataset": "digits"}
-    assert not again.training
+    assert torch.equal(judge.network(x), model(x))
+    assert torch.equal(judge.network.features(x), model.features(x))
+    assert judge.network.config() == model.config()
+    assert not judge.network.training
+    assert judge.name == "digits classifier"
+    assert judge.classes == [str(k) for k in range(10)]
+    assert judge.config == {"title": "digits", "dataset": "digits"}
+    for split, (stats, sample) in references.items():
+        found = judge.references[split]
+        assert found.stats.n == stats.n
+        assert torch.equal(found.stats.mean, stats.mean)
+        torch.testing.assert_close(found.stats.cov, stats.cov, rtol=1e-14, atol=0)
+        torch.testing.assert_close(found.sample, sample, rtol=1e-3, atol=1e-6)  # kept in half precision
 
 
 @pytest.mark.parametrize(
@@ -65,9 +79,10 @@ def test_what_is_loaded_answers_as_what_was_saved(saved):
         (lambda data: data.replace(b'"diffusion_core.classifier"', b'"diffusion_core.something_"'), "another program"),
     ],
 )
-def test_a_damaged_file_is_refused(saved, damage, message):
-    _, path = saved
-    path.write_bytes(damage(path.read_bytes()))
+def test_a_damaged_file_is_refused(saved, tmp_path, damage, message):
+    *_, good = saved
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(damage(good.read_bytes()))
     with pytest.raises(ValueError, match=message):
         load_classifier(path)
 
@@ -83,7 +98,9 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_it_learns_the_digits():
     losses = []
     train, test = load_images("digits", "train"), load_images("digits", "test")
-    model = train_classifier(train, steps=120, batch=64, progress=lambda step, loss: losses.append((step, loss)))
+    model = train_classifier(
+        train, steps=120, batch=64, shift=0, progress=lambda step, loss: losses.append((step, loss))
+    )
     assert [step for step, _ in losses] == list(range(1, 121))
     assert losses[-1][1] < 0.1 * losses[0][1]
     assert class_accuracy(model(to_tensor(test.images)), torch.from_numpy(test.labels)) > 0.95
@@ -113,7 +130,7 @@ def test_training_does_not_seed_the_global_generator():
 
 def test_augmented_images_are_shifted_copies_of_themselves():
     image = torch.arange(28 * 28, dtype=torch.uint8).reshape(1, 1, 28, 28)
-    moved = augmented(image.repeat(200, 1, 1, 1), False, generator())
+    moved = augmented(image.repeat(200, 1, 1, 1), 2, False, generator())
     padded = torch.nn.functional.pad(image.float(), (2, 2, 2, 2), mode="replicate").to(torch.uint8)
     shifts = [padded[0, :, i : i + 28, j : j + 28] for i in range(5) for j in range(5)]
     seen = {next(k for k, shift in enumerate(shifts) if torch.equal(shift, x)) for x in moved}
@@ -121,8 +138,8 @@ def test_augmented_images_are_shifted_copies_of_themselves():
 
 
 def test_half_of_the_images_are_mirrored_if_asked():
-    image = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8)  # too small to be shifted
-    moved = augmented(image.repeat(400, 1, 1, 1), True, generator())
+    image = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8)
+    moved = augmented(image.repeat(400, 1, 1, 1), 0, True, generator())
     mirrored = sum(torch.equal(x, image[0].flip(-1)) for x in moved)
     assert mirrored + sum(torch.equal(x, image[0]) for x in moved) == 400
     assert abs(mirrored - 200) < 4 * 10  # four standard errors

@@ -15,6 +15,7 @@ LAYERS = [  # a module imports from rows above its own only
     {"denoisers", "images", "autoencoder"},
     {"mixtures", "samplers", "losses", "checkpoint", "data"},
     {"interpolate", "classifier"},
+    {"evaluate"},
     {"report"},
     {"__main__"},
 ]

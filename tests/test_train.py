@@ -22,7 +22,10 @@ from safetensors.torch import load_file, save_file
 
 import train
 from diffusion_core.checkpoint import load
+from diffusion_core.classifier import load_classifier
 from diffusion_core.data import ImageSet, load_images
+from diffusion_core.images import to_tensor
+from diffusion_core.metrics import class_accuracy
 from diffusion_core.networks import UNet
 from diffusion_core.schedules import VPLinear
 from train import RECIPES, Batch, Recipe, ema_update, learning_rate, main, parse, train_step
@@ -116,6 +119,37 @@ def test_a_flag_can_be_taken_back_and_a_list_emptied():
     args = parse(["digits", "--no-flip", "--attention"])
     assert args.flip is False
     assert args.attention == []
+
+
+def test_a_model_without_classes_is_trained_without_them_and_keeps_none():
+    run("--no-conditional")
+    model = load("checkpoints/digits.safetensors")
+    assert model.classes == []
+    assert model.denoiser.net.num_classes == 0
+
+
+def test_a_classifier_is_trained_tested_and_kept_with_its_references(capsys):
+    assert main(["mnist-classifier", "--dataset", "digits", "--steps", "60", "--width", "8", "--shift", "0"]) == 0
+    judge = load_classifier("checkpoints/mnist-classifier.safetensors")
+    train_set, test_set = load_images("digits", "train"), load_images("digits", "test")
+    right = class_accuracy(judge.network(to_tensor(test_set.images)), torch.from_numpy(test_set.labels))
+    assert judge.config["accuracy"] == right > 0.5
+    assert judge.config["tested_on"] == len(test_set.labels)
+    assert f"{100 * right:.2f} % of the {len(test_set.labels)}" in capsys.readouterr().out
+    for split, images in (("train", train_set), ("test", test_set)):
+        feats = judge.network.features(to_tensor(images.images))
+        stats = judge.references[split].stats
+        assert stats.n == len(feats)
+        torch.testing.assert_close(stats.mean, feats.double().mean(dim=0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("option", ["--minutes", "--ema"])
+def test_what_is_not_for_classifiers_is_refused(capsys, option):
+    refused(capsys, "mnist-classifier", option, "1", words=option)
+
+
+def test_what_is_for_classifiers_only_is_refused(capsys):
+    refused(capsys, "digits", "--shift", "1", words="--shift is not an option of digits")
 
 
 @pytest.mark.parametrize(
@@ -512,7 +546,13 @@ class Keep:
         self.net.zero_grad()
 
 
+def _exactly(device: torch.device) -> torch.autocast:
+    """In the place of mixed_precision: half a batch rounds otherwise than the whole, in bfloat16 so that it shows."""
+    return torch.autocast(device.type, enabled=False)
+
+
 def _one_process_of_two(rank: int, ports: list[int], folder: str) -> None:
+    train.mixed_precision = _exactly
     faulthandler.dump_traceback_later(60, exit=True)  # processes that wait for each other would wait for ever
     torch.set_num_threads(1)
     os.chdir(folder)
@@ -531,7 +571,8 @@ def _one_process_of_two(rank: int, ports: list[int], folder: str) -> None:
         train.train(name, replace(TINY, steps=4), minutes=minutes)
 
 
-def test_two_processes_have_the_gradient_of_one_on_the_whole_batch_and_train_the_same_network(tmp_path):
+def test_two_processes_have_the_gradient_of_one_on_the_whole_batch_and_train_the_same_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "mixed_precision", _exactly)
     mp.spawn(_one_process_of_two, (_free_ports(3), str(tmp_path)), nprocs=2)
     D = _net()
     keep = Keep(D.net)
@@ -555,14 +596,18 @@ def test_a_batch_that_the_processes_cannot_share_evenly_is_refused(capsys, monke
     refused(capsys, *options(), words="--batch must be a multiple of the 3 processes, not 8")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_on_a_gpu_the_step_runs_in_bfloat16_and_the_weights_stay_in_float32():
+@pytest.mark.parametrize("device", [CPU, torch.device("cuda")], ids=str)
+def test_the_step_runs_in_bfloat16_where_that_is_fast_and_the_weights_stay_in_float32(device):
+    if device.type == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    if device.type == "cpu" and not torch.cpu.get_capabilities().get("avx512_bf16"):
+        pytest.skip("needs a CPU that multiplies bfloat16")
     seen = []
-    D = _net().to("cuda", memory_format=torch.channels_last)
+    D = _net().to(device)
     D.net.stem.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
     optimizer = torch.optim.AdamW(D.net.parameters(), fused=True)
-    batch = Batch(load_images("digits", "train"), TINY, VPLinear(), torch.device("cuda"))
-    loss = train_step(D, optimizer, batch(0), TINY, torch.device("cuda"))
+    batch = Batch(load_images("digits", "train"), TINY, VPLinear(), device)
+    loss = train_step(D, optimizer, batch(0), TINY, device)
     assert seen == [torch.bfloat16]
     assert loss.dtype == torch.float32
     assert {p.dtype for p in D.net.parameters()} == {torch.float32}
