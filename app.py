@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -12,8 +13,9 @@ import gradio as gr
 import torch
 
 from diffusion_core.checkpoint import Model, load
+from diffusion_core.classifier import Judge, load_classifier
 from tabs import forward, sample
-from tabs.widgets.runs import MODELS
+from tabs.widgets.runs import JUDGES, MODELS
 from tabs.widgets.style import CSS, THEME
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -28,19 +30,30 @@ def device() -> str:
 
 def load_models(folder: Path = CHECKPOINTS) -> dict[str, Model]:
     """Every model in a folder, by name; one that cannot be read is left out with a warning that says why."""
-    models = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    return readable({p.stem: p for p in folder.glob("*.safetensors") if not p.stem.endswith("-classifier")}, load)
+
+
+def load_judges(folder: Path = CHECKPOINTS) -> dict[str, Judge]:
+    """Every classifier in a folder, by the name of its data set; those that cannot be read are left out likewise."""
+    found = {p.stem.removesuffix("-classifier"): p for p in folder.glob("*-classifier.safetensors")}
+    return readable(found, load_classifier)
+
+
+def readable(paths: dict[str, Path], read: Callable) -> dict:
+    found = {}
+    for name, path in sorted(paths.items()):
         try:
-            models[path.stem] = load(path, device())
+            found[name] = read(path, device())
         except (ValueError, OSError) as error:
             warnings.warn(f"Left out: {error}", stacklevel=1)
-    return models
+    return found
 
 
-def build(models: dict[str, Model]) -> gr.Blocks:
+def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
     """The whole page. Every public endpoint has a name; what only serves the page is private."""
-    MODELS.clear()
-    MODELS.update(models)
+    for registry, loaded in ((MODELS, models), (JUDGES, judges)):
+        registry.clear()
+        registry.update(loaded)
     with gr.Blocks(title="Diffusion, step by step", delete_cache=(600, 1800), analytics_enabled=False) as page:
         gr.Markdown("# Diffusion, step by step")
         gr.Markdown(
@@ -68,7 +81,7 @@ def launch_options() -> dict:
     )
 
 
-demo = build(load_models())
+demo = build(load_models(), load_judges())
 
 if __name__ == "__main__":
     demo.launch(**launch_options())

@@ -1,7 +1,12 @@
-"""Command line:  python -m diffusion_core sample checkpoints/mnist.safetensors --class 3 --out three.png"""
+"""Command line:
+
+python -m diffusion_core sample checkpoints/mnist.safetensors --class 3 --out three.png
+python -m diffusion_core evaluate checkpoints/mnist.safetensors --guidance 1.5 --count 2000
+"""
 
 import argparse
 import math
+import os
 import sys
 import time
 import warnings
@@ -11,8 +16,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .checkpoint import load
+from .checkpoint import Model, load
+from .classifier import Judge, load_classifier
 from .denoisers import Clipped, Guided
+from .evaluate import Plan, draw, gather, keep_result, measure, standard_plans
 from .images import grid, save_png
 from .samplers import SAMPLERS, SPACINGS, generate
 
@@ -27,8 +34,7 @@ def sample(args: argparse.Namespace) -> None:
         raise ValueError(f"--guidance must be a finite number, not {args.guidance}.")
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"--seed must lie between 0 and {2**32 - 1}, not {args.seed}.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load(args.checkpoint, device)
+    model = load(args.checkpoint, best_device())
     if len(model.shape) != 3:
         raise ValueError(f"{args.checkpoint} is a model of points; one of images, as train.py makes it, is needed.")
     cond = model.conditions(args.class_name, args.count)
@@ -65,24 +71,103 @@ def sample(args: argparse.Namespace) -> None:
     )
 
 
+def evaluate(args: argparse.Namespace) -> None:
+    """Draw samples, judge them and print the numbers; --save keeps them beside the checkpoint, for the page."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1:
+        torch.distributed.init_process_group("gloo")
+    device = best_device()
+    model = load(args.checkpoint, device)
+    judge = load_judge(args, model, device)
+    common = dict(n=args.count, split=args.split, seed=args.seed, precision=args.precision)
+    one = Plan(args.sampler, args.steps, args.guidance, spacing=args.spacing, eta=args.eta, **common)
+    plans = standard_plans(args.count, **common) if args.standard else [one]
+    for plan in plans:
+        quiet = rank > 0
+        with tqdm(total=plan.n, desc=SAMPLERS[plan.sampler].label, unit="image", disable=quiet, leave=False) as bar:
+            for progress in draw(model, judge, plan, batch=args.batch, rank=rank, world=world):
+                bar.update(min(plan.n, progress.done * world) - bar.n)
+        progress = gather(progress) if world > 1 else progress
+        if rank == 0:
+            result = measure(judge, model, plan, progress)
+            print(describe(result), flush=True)
+            if args.save:
+                keep_result(args.checkpoint, result)
+    if world > 1:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def load_judge(args: argparse.Namespace, model: Model, device: str) -> Judge:
+    """The classifier of the model's data set, which lies beside the checkpoint, unless another is named."""
+    return load_classifier(
+        args.judge or args.checkpoint.with_name(f"{model.config['dataset']}-classifier.safetensors"), device
+    )
+
+
+def describe(result: dict) -> str:
+    """A result in three lines: what was judged, what was found, and what the same is for real images and for noise."""
+    plan, (low, high) = result["plan"], result["interval"]
+    line = "n to infinity {:.3f}, ".format(result["extrapolated"]) if result["extrapolated"] is not None else ""
+
+    def share(value: float | None) -> str:
+        return "not asked for" if value is None else f"{100 * value:.1f} %"
+
+    calls = f"{result['calls']} network calls" + " x 2" * (result["passes"] == 2)
+    floor, ceiling = result["floor"], result["ceiling"]
+    rank = (
+        f"\n  the covariance of {result['n']} samples in {result['features']} dimensions is singular: more are needed"
+    )
+    return (
+        f"{SAMPLERS[plan['sampler']].label}, {plan['steps']} steps, {calls}, guidance {plan['guidance']:g}, "
+        f"n {result['n']}, seeds from {plan['seed']}, against {result['reference']}, {result['seconds']} s\n"
+        f"  {result['measure']} {result['distance']:.3f} [{low:.3f}, {high:.3f}], {line}"
+        f"classes as asked {share(result['accuracy'])}, precision {share(result['precision'])}, "
+        f"recall {share(result['recall'])}\n"
+        f"  the same n of real images {floor['distance']:.3f}, of noise {ceiling['distance']:.1f}"
+        + rank
+        * (result["n"] <= result["features"])
+    )
+
+
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m diffusion_core", description="Sample from a trained diffusion model.")
+    top = argparse.ArgumentParser(
+        prog="python -m diffusion_core", description="Sample from and judge a diffusion model."
+    )
     commands = top.add_subparsers(dest="command", required=True)
     p = commands.add_parser("sample", help="generate images from a checkpoint")
-    p.add_argument("checkpoint", type=Path)
+    add_sampling_options(p, steps=20, count=16)
     p.add_argument("--class", dest="class_name", help='a class name, "all" in turn, or "none" (the default)')
+    p.add_argument("--out", type=Path, default=Path("grid.png"))
+    p.set_defaults(run=sample)
+
+    p = commands.add_parser("evaluate", help="measure how good a checkpoint's samples are")
+    add_sampling_options(p, steps=18, count=1000)
+    p.add_argument("--split", choices=("train", "test"), default="test", help="real images to compare with")
+    p.add_argument("--judge", type=Path, help="classifier; default: <data set>-classifier.safetensors beside it")
+    p.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's products")
+    p.add_argument("--batch", type=int, default=100, help="samples drawn at a time, by each process")
+    p.add_argument("--standard", action="store_true", help="every row of the page's table instead of one setting")
+    p.add_argument("--save", action="store_true", help="keep the result in <checkpoint>-evaluation.json")
+    p.set_defaults(run=evaluate)
+    return top
+
+
+def add_sampling_options(p: argparse.ArgumentParser, steps: int, count: int) -> None:
+    p.add_argument("checkpoint", type=Path)
     p.add_argument("--sampler", choices=SAMPLERS, default="dpmpp_2m")
-    p.add_argument("--steps", type=int, default=20)
+    p.add_argument("--steps", type=int, default=steps)
     p.add_argument("--spacing", choices=SPACINGS, default="lam", help="how the steps are spread over time")
     p.add_argument(
         "--guidance", type=float, default=2.0, help="0: the class is ignored, 1: as trained, more: more typical"
     )
     p.add_argument("--eta", type=float, default=0.0, help="of DDIM: 0 deterministic, 1 as noisy as DDPM")
     p.add_argument("--seed", type=int, default=0, help="of the first image; image k has seed + k")
-    p.add_argument("--count", type=int, default=16)
-    p.add_argument("--out", type=Path, default=Path("grid.png"))
-    p.set_defaults(run=sample)
-    return top
+    p.add_argument("--count", type=int, default=count, help="how many images")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .data import ImageSet
 
 FORMAT = "diffusion_core.classifier"
+INCEPTION = "Inception 2015-12-05"  # the one network whose Frechet distance is called FID
 
 
 class Residual(nn.Module):
@@ -91,6 +92,11 @@ class Judge(NamedTuple):
     classes: list[str]
     config: dict
     references: dict[str, Reference]
+
+    @property
+    def distance(self) -> str:
+        """What the Frechet distance in its features must be called: with Inception's only, it is an FID."""
+        return "FID" if self.name == INCEPTION else f"Fréchet distance (features: {self.name})"
 
 
 def save_classifier(

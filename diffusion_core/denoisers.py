@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .networks import mixed_precision
 from .schedules import Schedule, over_batch
 
 Prediction = Literal["v", "eps", "x0"]
@@ -113,6 +114,18 @@ class Clipped(Denoiser):
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         return self.denoiser(x, t, cond).clamp(self.lo, self.hi)
+
+
+class InBfloat16(Denoiser):
+    """The same denoiser with its products in bfloat16, where the device has hardware for them; states stay as are."""
+
+    def __init__(self, denoiser: Denoiser):
+        super().__init__()
+        self.denoiser, self.schedule, self.null = denoiser, denoiser.schedule, denoiser.null
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        with mixed_precision(x.device):
+            return self.denoiser(x, t, cond).to(x.dtype)
 
 
 class Rescheduled(Denoiser):

@@ -36,7 +36,7 @@ def tiny() -> Model:
 
 @pytest.fixture(scope="module")
 def client(tiny) -> Client:
-    page = app.build({"tiny": tiny})
+    page = app.build({"tiny": tiny}, {})
     _, url, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **app.launch_options())
     yield Client(url, verbose=False)
     page.close()
@@ -217,10 +217,10 @@ def test_a_damaged_checkpoint_is_left_out_with_the_reason_and_the_others_are_use
 def test_without_any_model_the_page_still_opens_and_says_what_to_do(tmp_path, monkeypatch, tiny):
     monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path))
     assert app.load_models(tmp_path) == {}
-    page = app.build({})
+    page = app.build({}, {})
     text = json.dumps(page.get_config_file(), default=str)
     assert "train.py mnist" in text and "The noisy picture" in text
-    app.build({"tiny": tiny})  # the registry is the page's last built
+    app.build({"tiny": tiny}, {})  # the registry is the page's last built
 
 
 def test_the_shipped_checkpoint_loads_and_draws_what_it_is_asked_for():

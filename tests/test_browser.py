@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on this
 
 @pytest.fixture(scope="module")
 def url():
-    page = app.build(app.load_models())
+    page = app.build(app.load_models(), app.load_judges())
     _, address, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **app.launch_options())
     yield address
     page.close()

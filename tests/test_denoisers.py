@@ -8,6 +8,7 @@ from diffusion_core.denoisers import (
     Clipped,
     Denoiser,
     Guided,
+    InBfloat16,
     NetDenoiser,
     Rescheduled,
     to_eps,
@@ -177,3 +178,30 @@ def test_rescheduling_takes_levels_beyond_the_trained_range_at_its_end():
     t, x = torch.ones(3).double(), 50 * randn(3, 2)
     seen = Rescheduled(MixtureDenoiser(mixture(), short), long)(x, t)
     close(seen, MixtureDenoiser(mixture(), short)(x, t))
+
+
+# Half precision ---------------------------------------------------------------------------------------------------
+
+
+def test_in_bfloat16_only_the_products_are_rounded():
+    """A linear layer keeps 8 significant bits; the state comes and goes in float32."""
+    if not torch.cpu.get_capabilities().get("avx512_bf16"):
+        pytest.skip("needs a CPU that multiplies bfloat16")
+    linear = torch.nn.Linear(16, 16)
+    seen = []
+    linear.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+
+    class Net(torch.nn.Module):
+        num_classes = 0
+
+        def forward(self, x, time, cond):
+            return linear(x)
+
+    D = NetDenoiser(Net(), VPLinear())
+    x, t = randn(8, 16).float(), torch.full((8,), 0.5)
+    with torch.no_grad():
+        exact, rounded = D(x, t), InBfloat16(D)(x, t)
+    assert seen == [torch.float32, torch.bfloat16]
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 2**-6 * exact.abs().max()
+    assert not torch.is_autocast_enabled("cpu")

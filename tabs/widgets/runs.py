@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from diffusion_core.checkpoint import Model
+from diffusion_core.classifier import Judge
 from diffusion_core.denoisers import Clipped, Guided
 from diffusion_core.samplers import SAMPLERS, generate
 
 from .controls import gpu
 
 MODELS: dict[str, Model] = {}  # filled once, when the app starts
+JUDGES: dict[str, Judge] = {}  # by data set; filled likewise
 
 
 class Settings(NamedTuple):
