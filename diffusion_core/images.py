@@ -21,10 +21,14 @@ def to_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3).float() / 127.5 - 1
 
 
+def levels(x: Tensor) -> Tensor:
+    """float, clipped to [-1, 1] and rounded -> the levels 0 to 255 of a picture file, still in float32."""
+    return (x.float() * 127.5 + 127.5).round().clamp(0, 255)
+
+
 def to_uint8(x: Tensor) -> np.ndarray:
-    """float [..., C, H, W], clipped to [-1, 1] and rounded -> uint8 [..., H, W, C]."""
-    levels = (x.detach().float().cpu() * 127.5 + 127.5).round().clamp(0, 255)
-    return levels.to(torch.uint8).movedim(-3, -1).contiguous().numpy()
+    """float [..., C, H, W] in [-1, 1] -> uint8 [..., H, W, C] of the nearest levels."""
+    return levels(x.detach().cpu()).to(torch.uint8).movedim(-3, -1).contiguous().numpy()
 
 
 def to_pil(x: Tensor, scale: int = 1) -> Image.Image:
