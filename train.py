@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from diffusion_core.checkpoint import Model, save
 from diffusion_core.classifier import save_classifier, train_classifier
-from diffusion_core.data import ImageSet, load_images
+from diffusion_core.data import TITLES, ImageSet, load_images
 from diffusion_core.denoisers import NetDenoiser, Prediction
-from diffusion_core.evaluate import features, reference
+from diffusion_core.evaluate import features, logits, reference
 from diffusion_core.files import read_checked, write_atomically, write_checked
 from diffusion_core.images import to_tensor
 from diffusion_core.losses import LOSSES, denoising_loss, sample_times
@@ -112,7 +112,6 @@ class ClassifierRecipe:
     """A judge of generated images, which must not be one of the networks that it judges."""
 
     dataset: str
-    title: str  # what the images are called beside a number
     steps: int = 2_400
     batch: int = 128
     lr: float = 3e-3  # peak of one cycle
@@ -127,8 +126,8 @@ RECIPES = {
     "digits": Recipe("digits", steps=2_000, width=48, patch=1, batch=64, eval_every=200),
     "cifar10": CIFAR10,
     "cifar10-uncond": replace(CIFAR10, conditional=False),
-    "mnist-classifier": ClassifierRecipe("mnist", "MNIST"),
-    "cifar10-classifier": ClassifierRecipe("cifar10", "CIFAR-10", steps=12_000, width=64, shift=4, flip=True),
+    "mnist-classifier": ClassifierRecipe("mnist"),
+    "cifar10-classifier": ClassifierRecipe("cifar10", steps=12_000, width=64, shift=4, flip=True),
 }
 
 
@@ -467,7 +466,7 @@ def train_judge(
     """Train a classifier and keep it with its accuracy and with what it makes of real images; returns its path."""
     _, _, device = setup()
     images = {split: load_images(recipe.dataset, split, root) for split in ("train", "test")}
-    options = {k: v for k, v in asdict(recipe).items() if k not in ("dataset", "title")}
+    options = {k: v for k, v in asdict(recipe).items() if k != "dataset"}
     with tqdm(total=recipe.steps, desc=name, unit="step") as bar:
 
         def progress(step: int, loss: float) -> None:
@@ -479,12 +478,12 @@ def train_judge(
     with tqdm(total=sum(len(s.images) for s in images.values()), desc="references", unit="image") as bar:
         references = {split: reference(model, s.images, progress=bar.update) for split, s in images.items()}
     found = features(model, to_tensor(images["test"].images))
-    logits = torch.cat([model.head(part.to(device)).cpu() for part in found.split(500)])
-    accuracy = class_accuracy(logits, torch.from_numpy(images["test"].labels))
-    config = {**asdict(recipe), "accuracy": accuracy, "tested_on": len(logits), "device": device_name(device)}
+    accuracy = class_accuracy(logits(model, found), torch.from_numpy(images["test"].labels))
+    about = {"title": TITLES.get(recipe.dataset, recipe.dataset), "device": device_name(device)}
+    config = asdict(recipe) | about | {"accuracy": accuracy, "tested_on": len(found)}
     path = out / f"{name}.safetensors"
     save_classifier(path, model.cpu(), images["train"].classes, config, references)
-    print(f"{100 * accuracy:.2f} % of the {len(logits)} test images recognised")
+    print(f"{100 * accuracy:.2f} % of the {len(found)} test images recognised")
     return path
 
 

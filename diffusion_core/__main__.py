@@ -19,7 +19,17 @@ from tqdm import tqdm
 from .checkpoint import Model, load
 from .classifier import Judge, load_classifier
 from .denoisers import Clipped, Guided
-from .evaluate import Plan, draw, gather, keep_result, measure, standard_plans
+from .evaluate import (
+    Plan,
+    comparison,
+    draw,
+    gather,
+    inception_judge,
+    keep_result,
+    measure,
+    results_path,
+    standard_plans,
+)
 from .images import grid, save_png
 from .samplers import SAMPLERS, SPACINGS, generate
 
@@ -81,7 +91,7 @@ def evaluate(args: argparse.Namespace) -> None:
     judge = load_judge(args, model, device)
     common = dict(n=args.count, split=args.split, seed=args.seed, precision=args.precision)
     one = Plan(args.sampler, args.steps, args.guidance, spacing=args.spacing, eta=args.eta, **common)
-    plans = standard_plans(args.count, **common) if args.standard else [one]
+    plans = standard_plans(**common) if args.standard else [one]
     for plan in plans:
         quiet = rank > 0
         with tqdm(total=plan.n, desc=SAMPLERS[plan.sampler].label, unit="image", disable=quiet, leave=False) as bar:
@@ -93,16 +103,28 @@ def evaluate(args: argparse.Namespace) -> None:
             print(describe(result), flush=True)
             if args.save:
                 keep_result(args.checkpoint, result)
+    if args.standard and args.save and rank == 0:
+        rows = torch.stack([images for _, images in comparison(model)])  # [3, K, C, H, W]
+        picture = grid(rows.flatten(0, 1), columns=rows.shape[1])
+        save_png(results_path(args.checkpoint).with_name(f"{args.checkpoint.stem}-comparison.png"), picture)
     if world > 1:
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
 def load_judge(args: argparse.Namespace, model: Model, device: str) -> Judge:
-    """The classifier of the model's data set, which lies beside the checkpoint, unless another is named."""
-    return load_classifier(
-        args.judge or args.checkpoint.with_name(f"{model.config['dataset']}-classifier.safetensors"), device
-    )
+    """Inception if asked for, else the classifier named, else that of the data set, beside the checkpoint."""
+    dataset = model.config["dataset"]
+    if args.inception is None:
+        return load_classifier(args.judge or args.checkpoint.with_name(f"{dataset}-classifier.safetensors"), device)
+    if args.inception == "download":
+        from .inception import download_inception
+
+        download_inception()
+    with tqdm(desc="references", unit="image") as bar:
+        weights = None if args.inception in ("find", "download") else args.inception
+        kept = Path("runs") / f"{dataset}-inception.safetensors"
+        return inception_judge(dataset, weights=weights, root=args.data, kept=kept, device=device, progress=bar.update)
 
 
 def describe(result: dict) -> str:
@@ -110,11 +132,10 @@ def describe(result: dict) -> str:
     plan, (low, high) = result["plan"], result["interval"]
     line = "n to infinity {:.3f}, ".format(result["extrapolated"]) if result["extrapolated"] is not None else ""
 
-    def share(value: float | None) -> str:
-        return "not asked for" if value is None else f"{100 * value:.1f} %"
-
     calls = f"{result['calls']} network calls" + " x 2" * (result["passes"] == 2)
     floor, ceiling = result["floor"], result["ceiling"]
+    named = {"accuracy": "classes as asked", "precision": "precision", "recall": "recall"}
+    shares = [f"{name} {100 * result[key]:.1f} %" for key, name in named.items() if result[key] is not None]
     rank = (
         f"\n  the covariance of {result['n']} samples in {result['features']} dimensions is singular: more are needed"
     )
@@ -122,8 +143,7 @@ def describe(result: dict) -> str:
         f"{SAMPLERS[plan['sampler']].label}, {plan['steps']} steps, {calls}, guidance {plan['guidance']:g}, "
         f"n {result['n']}, seeds from {plan['seed']}, against {result['reference']}, {result['seconds']} s\n"
         f"  {result['measure']} {result['distance']:.3f} [{low:.3f}, {high:.3f}], {line}"
-        f"classes as asked {share(result['accuracy'])}, precision {share(result['precision'])}, "
-        f"recall {share(result['recall'])}\n"
+        f"{', '.join(shares)}\n"
         f"  the same n of real images {floor['distance']:.3f}, of noise {ceiling['distance']:.1f}"
         + rank
         * (result["n"] <= result["features"])
@@ -149,6 +169,12 @@ def parser() -> argparse.ArgumentParser:
     add_sampling_options(p, steps=18, count=1000)
     p.add_argument("--split", choices=("train", "test"), default="test", help="real images to compare with")
     p.add_argument("--judge", type=Path, help="classifier; default: <data set>-classifier.safetensors beside it")
+    p.add_argument(
+        "--inception", nargs="?", const="find", metavar="FILE",
+        help="judge by the FID's own network: its weights FILE, else $FID_INCEPTION, else torch's cache; "
+        '"download" fetches them there',
+    )  # fmt: skip
+    p.add_argument("--data", metavar="ROOT", help="folder of the data sets, which --inception needs once")
     p.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's products")
     p.add_argument("--batch", type=int, default=100, help="samples drawn at a time, by each process")
     p.add_argument("--standard", action="store_true", help="every row of the page's table instead of one setting")

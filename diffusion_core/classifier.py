@@ -107,16 +107,28 @@ def save_classifier(
     config["title"] is what the images are called. Means and covariances stay in float64; of the sample it keeps
     half precision.
     """
-    tensors = {f"net.{name}": v.half() if v.is_floating_point() else v for name, v in model.state_dict().items()}
-    for split, (stats, sample) in references.items():
-        tensors |= {f"{split}.mean": stats.mean, f"{split}.cov": stats.cov, f"{split}.sample": sample.half()}
+    weights = {f"net.{name}": v.half() if v.is_floating_point() else v for name, v in model.state_dict().items()}
     about = {
         "net": model.config(),
         "classes": classes,
         "config": config,
         "references": {split: real.stats.n for split, real in references.items()},
     }
-    write_checked(path, FORMAT, about, tensors)
+    write_checked(path, FORMAT, about, weights | packed(references))
+
+
+def packed(references: dict[str, Reference]) -> dict[str, Tensor]:
+    """References as tensors to store: all but the number of images that they are of."""
+    tensors = {}
+    for split, (stats, sample) in references.items():
+        tensors |= {f"{split}.mean": stats.mean, f"{split}.cov": stats.cov, f"{split}.sample": sample.half()}
+    return tensors
+
+
+def unpacked(tensors: dict[str, Tensor], split: str, n: int) -> Reference:
+    """The reference of n images that `packed` took apart."""
+    stats = FeatureStats.stored(tensors[f"{split}.mean"], tensors[f"{split}.cov"], n)
+    return Reference(stats, tensors[f"{split}.sample"].float())
 
 
 def load_classifier(path: str | Path, device: str | torch.device = "cpu") -> Judge:
@@ -129,13 +141,7 @@ def load_classifier(path: str | Path, device: str | torch.device = "cpu") -> Jud
     model = Classifier(**about["net"])
     try:
         model.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
-        references = {
-            split: Reference(
-                FeatureStats.stored(tensors[f"{split}.mean"], tensors[f"{split}.cov"], n),
-                tensors[f"{split}.sample"].float(),
-            )
-            for split, n in about["references"].items()
-        }
+        references = {split: unpacked(tensors, split, n) for split, n in about["references"].items()}
     except (RuntimeError, KeyError) as error:
         raise ValueError(f"{path}: its weights do not fit the classifier it describes; train it again.") from error
     model = model.to(device).eval().requires_grad_(False)

@@ -19,6 +19,7 @@ from .images import read_image
 
 Split = Literal["train", "test"]
 TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10"}
+TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "digits"}  # what a set is called beside a number
 UNREADABLE = (OSError, RuntimeError, AssertionError, ValueError, EOFError)  # what torchvision says of bad files
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 

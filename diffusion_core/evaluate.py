@@ -7,7 +7,7 @@ interval, and two anchors taken the same way: real images (the floor) and Gaussi
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import Model
-from .classifier import Judge
+from .classifier import INCEPTION, Judge, packed, unpacked
+from .data import TITLES, load_images
 from .denoisers import Clipped, Guided, InBfloat16
-from .files import write_atomically
+from .files import read_checked, write_atomically, write_checked
 from .images import to_tensor, to_uint8
 from .metrics import (
     FeatureStats,
@@ -31,11 +32,13 @@ from .metrics import (
 )
 from .samplers import SAMPLERS, SPACINGS, generate
 
+REFERENCES = "diffusion_core.references"
+
 # Features of images -----------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def features(network: nn.Module, x: Tensor, batch: int = 250) -> Tensor:
+def features(network: nn.Module, x: Tensor, batch: int = 32) -> Tensor:
     """What a judge's network sees in images x [N, C, H, W] in [-1, 1] -> [N, d], on the CPU."""
     device = next(network.parameters()).device
     return torch.cat([network.features(part.to(device)).cpu() for part in x.split(batch)])
@@ -65,6 +68,34 @@ def reference(
         kept.append(found[: max(0, sample - start)])
         progress(len(index))
     return Reference(stats, torch.cat(kept))
+
+
+def inception_judge(
+    dataset: str,
+    *,
+    weights: str | Path | None = None,
+    root: str | Path | None = None,
+    kept: Path,
+    device: str = "cpu",
+    progress: Callable[[int], None] = lambda n: None,
+) -> Judge:
+    """The network of the FID as a judge of a data set, with references of both splits.
+
+    weights is the file that `inception.find_weights` looks for. The references are read from `kept`, or computed from
+    the whole data set (some 100 images a minute and CPU core) and left there.
+    """
+    from .inception import load_inception  # it costs torchvision
+
+    network, title = load_inception(weights, device), TITLES.get(dataset, dataset)
+    if kept.is_file():
+        about, tensors = read_checked(kept, REFERENCES, "evaluate --inception")
+        references = {split: unpacked(tensors, split, n) for split, n in about["n"].items()}
+    else:
+        sets = {split: load_images(dataset, split, root).images for split in ("train", "test")}
+        references = {split: reference(network, images, progress=progress) for split, images in sets.items()}
+        about = {"dataset": dataset, "n": {split: real.stats.n for split, real in references.items()}}
+        write_checked(kept, REFERENCES, about, packed(references))
+    return Judge(INCEPTION, network, [], {"dataset": dataset, "title": title}, references)
 
 
 # Samples ----------------------------------------------------------------------------------------------------------
@@ -160,8 +191,13 @@ def gather(progress: Progress) -> Progress:
 # What they are worth ----------------------------------------------------------------------------------------------
 
 
-def measure(judge: Judge, model: Model, plan: Plan, progress: Progress) -> dict:
-    """Every number of a result, ready for JSON, each beside what it is of."""
+def measure(
+    judge: Judge, model: Model, plan: Plan, progress: Progress, draws: int | None = None, ceiling: dict | None = None
+) -> dict:
+    """Every number of a result, ready for JSON, each beside what it is of.
+
+    draws is the bootstrap's; a ceiling that was measured before (see `noise_images`) may be handed in to save time.
+    """
     real, n = judge.references[plan.split], progress.done
     conditional = bool(plan.guidance and model.classes) and model.classes == judge.classes
     asked = progress.index % len(model.classes) if conditional else None
@@ -173,11 +209,11 @@ def measure(judge: Judge, model: Model, plan: Plan, progress: Progress) -> dict:
         "reference": f"{judge.config['title']} {plan.split}, {real.stats.n} images",
         "features": judge.network.num_features,
         **numbers(judge, plan.split, progress.feats, asked),
-        "interval": distance_interval(progress.feats, real.stats),
+        "interval": distance_interval(progress.feats, real.stats, draws),
         "curve": curve,
         "extrapolated": extrapolate(curve),
         "floor": real_images(judge, plan.split, n),
-        "ceiling": noise_images(judge, plan.split, n, model.shape),
+        "ceiling": ceiling or noise_images(judge, plan.split, min(n, 1000), model.shape),
         "calls": progress.calls,
         "passes": 2 if model.classes and plan.guidance not in (0, 1) else 1,
         "seconds": round(progress.seconds, 1),
@@ -319,12 +355,10 @@ APPROACHES = {
 
 
 def standard_plans(n: int, **changes) -> list[Plan]:
-    """What is evaluated of each shipped model: (a), (b) at three guidances, (c), 2M, DDIM in few steps and in many."""
-    a, b, c = APPROACHES.values()
-    few = [dict(sampler="ddim", steps=steps, guidance=1.0) for steps in (10, 20, 50, 100)]
-    twom = [dict(sampler="dpmpp_2m", steps=18, guidance=guidance) for guidance in (1.0, 1.5, 2.0, 3.0)]
-    rows = [asdict(a), *(asdict(b) | {"guidance": w} for w in (1.0, 2.0, 3.0)), asdict(c), *twom, *few]
-    return [Plan(**row | {"n": n} | changes) for row in rows]
+    """What is evaluated of each shipped model: (a), (b), (c); 2M at four guidances; DDIM in few steps and in many."""
+    twom = [Plan("dpmpp_2m", 18, guidance) for guidance in (1.0, 1.5, 2.0, 3.0)]
+    ddim = [Plan("ddim", steps, 1.0) for steps in (10, 20, 50, 100)]
+    return [replace(plan, n=n, **changes) for plan in (*twom, *ddim, *APPROACHES.values())]
 
 
 def comparison(model: Model, seed: int = 0, each: int = 2) -> Iterator[tuple[str, Tensor]]:

@@ -21,6 +21,7 @@ class FeatureStats:
     def __init__(self):
         self.n = 0
         self._mean = self._scatter = None  # [d], [d, d]: the sum of (x - mean)(x - mean)'
+        self._root = None
 
     @classmethod
     def stored(cls, mean: Tensor, cov: Tensor, n: int) -> "FeatureStats":
@@ -49,7 +50,7 @@ class FeatureStats:
         centred, gap = feats - mean, mean - self._mean
         self._scatter = self._scatter + centred.T @ centred + gap.outer(gap) * (self.n * len(feats) / total)
         self._mean = self._mean + gap * (len(feats) / total)
-        self.n = total
+        self.n, self._root = total, None
         return self
 
     @property
@@ -65,6 +66,14 @@ class FeatureStats:
         if self.n < 2:
             raise ValueError(f"A covariance needs at least 2 samples, not {self.n}.")
         return self._scatter / (self.n - 1)
+
+    @property
+    def root(self) -> Tensor:
+        """[d, d], the symmetric square root of cov. Kept: one reference is compared with many samples."""
+        if self._root is None:
+            values, vectors = torch.linalg.eigh(self.cov)
+            self._root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+        return self._root
 
 
 class Reference(NamedTuple):
@@ -83,9 +92,7 @@ def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
     A, B = a.cov, b.cov
     if A.shape != B.shape:
         raise ValueError(f"Statistics of {len(A)} and of {len(B)} features cannot be compared.")
-    values, vectors = torch.linalg.eigh(A)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    product = root @ B @ root
+    product = a.root @ B @ a.root
     overlap = torch.linalg.eigvalsh(0.5 * (product + product.T)).clamp(min=0).sqrt().sum()
     distance = (a.mean - b.mean).square().sum() + A.trace() + B.trace() - 2 * overlap
     return max(0.0, distance.item())  # 0 may come out as a rounding error below it

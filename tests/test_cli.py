@@ -1,8 +1,10 @@
 """The command line: the picture asked for, with its settings inside, or one line on what was wrong."""
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,10 @@ from PIL import Image
 import diffusion_core
 from diffusion_core.__main__ import main
 from diffusion_core.checkpoint import Model, save
+from diffusion_core.classifier import Classifier, initialised, save_classifier
+from diffusion_core.data import load_images
 from diffusion_core.denoisers import Clipped, Guided, NetDenoiser
+from diffusion_core.evaluate import read_results, reference, standard_plans
 from diffusion_core.images import grid, read_recipe
 from diffusion_core.networks import MLP, UNet
 from diffusion_core.samplers import SAMPLERS, generate
@@ -50,6 +55,16 @@ def refused(capsys, *argv: str, words: str) -> None:
     [line] = [line for line in lines if line and "step/s" not in line]
     assert line.startswith("diffusion_core: ")
     assert words in line
+
+
+def judged(tmp_path, dataset: str = "digits") -> None:
+    """The checkpoint says what it is of, and a classifier of that lies beside it."""
+    model = untrained(classes=tuple("0123456789"))
+    model.config["dataset"] = dataset
+    save("tiny.safetensors", model)
+    network = initialised(Classifier(1, 10, width=8), torch.Generator().manual_seed(0)).eval()
+    found = {split: reference(network, load_images("digits", split).images) for split in ("train", "test")}
+    save_classifier(tmp_path / "digits-classifier.safetensors", network, model.classes, {"title": "digits"}, found)
 
 
 # What is made -----------------------------------------------------------------------------------------------------
@@ -182,3 +197,96 @@ def test_a_place_that_cannot_be_written_is_named(checkpoint, capsys):
     for out in ("file/grid.png", "folder.png"):
         refused(capsys, checkpoint, "--steps", "1", "--out", out, words=f"Could not write {out}: ")
     assert Path("file").read_text() == "in the way"
+
+
+# Evaluation -------------------------------------------------------------------------------------------------------
+
+
+def evaluated(capsys, *argv: str) -> str:
+    capsys.readouterr()
+    assert main(["evaluate", "tiny.safetensors", *argv]) == 0
+    return capsys.readouterr().out
+
+
+def without_time(text: str) -> str:
+    return re.sub(r"[\d.]+ s\n", "", text)
+
+
+def test_evaluation_prints_the_same_numbers_twice_with_all_they_are_of(checkpoint, tmp_path, capsys):
+    judged(tmp_path)
+    out = evaluated(capsys, "--count", "40", "--steps", "2", "--guidance", "1.5", "--seed", "3")
+    assert without_time(out) == without_time(
+        evaluated(capsys, "--count", "40", "--steps", "2", "--guidance", "1.5", "--seed", "3")
+    )
+    for words in (
+        "DPM-Solver++(2M), 2 steps, 2 network calls x 2, guidance 1.5, n 40, seeds from 3,",
+        "against digits test, 183 images",
+        "Fréchet distance (features: digits classifier)",
+        "classes as asked",
+        "precision",
+        "the same n of real images",
+    ):
+        assert words in out
+    assert "FID" not in out
+    assert "singular" not in out
+    assert "singular: more are needed" in evaluated(capsys, "--count", "20", "--steps", "1")
+    assert read_results("tiny.safetensors") == []
+
+
+def test_the_standard_evaluation_keeps_every_row_and_the_comparison(checkpoint, tmp_path, capsys, monkeypatch):
+    judged(tmp_path)
+    plans = standard_plans(40)
+    monkeypatch.setattr("diffusion_core.__main__.standard_plans", lambda n, **_: [replace(p, steps=2) for p in plans])
+    evaluated(capsys, "--standard", "--save", "--count", "40")
+    kept = read_results("tiny.safetensors")
+    assert [r["plan"]["guidance"] for r in kept] == [p.guidance for p in plans]
+    assert Image.open("tiny-comparison.png").size == (20 * 9 - 1, 3 * 9 - 1)
+
+
+class Sums(torch.nn.Module):
+    """In Inception's place, whose features cost a second: four sums of the picture."""
+
+    num_features = 4
+
+    def __init__(self):
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.arange(256.0).reshape(4, 64).sin())
+
+    def features(self, x):
+        return x.flatten(1) @ self.weights.T
+
+    def head(self, feats):
+        return feats
+
+
+def test_with_inception_the_distance_is_called_fid_and_its_references_are_computed_once(
+    checkpoint, tmp_path, capsys, monkeypatch
+):
+    judged(tmp_path)
+    asked = []
+    monkeypatch.setattr("diffusion_core.inception.load_inception", lambda path, device: asked.append(path) or Sums())
+    out = evaluated(capsys, "--count", "30", "--steps", "1", "--inception", "w.pth")
+    assert "  FID " in out
+    assert asked == ["w.pth"]
+    monkeypatch.setattr("diffusion_core.evaluate.load_images", None)  # not needed again
+    again = evaluated(capsys, "--count", "30", "--steps", "1", "--inception")
+    assert without_time(out) == without_time(again)
+    assert asked == ["w.pth", None]
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["--count", "1"], "n must lie between 2 and 100000, not 1"),
+        (["--guidance", "nan"], "guidance must lie"),
+        (["--judge", "nobody.safetensors"], "There is no checkpoint nobody.safetensors"),
+        (["--inception", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said_in_one_line(checkpoint, tmp_path, capsys, argv, words):
+    judged(tmp_path)
+    capsys.readouterr()
+    assert main(["evaluate", "tiny.safetensors", *argv]) == 2
+    [line] = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "image" not in line and line]
+    assert line.startswith("diffusion_core: ")
+    assert words in line

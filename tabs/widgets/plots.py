@@ -21,18 +21,18 @@ class Curve(NamedTuple):
 
 
 class Frame:
-    """Maps data coordinates to the picture's, and draws axes."""
+    """Maps data coordinates to the picture's, and draws axes; `log` names those that are logarithmic: "", "x", "xy"."""
 
-    def __init__(self, x_range: tuple[float, float], y_range: tuple[float, float], title: str, x_label: str):
-        self.x_range, self.y_range, self.title, self.x_label = x_range, y_range, title, x_label
+    def __init__(
+        self, x_range: tuple[float, float], y_range: tuple[float, float], title: str, x_label: str, log: str = ""
+    ):
+        self.x_range, self.y_range, self.title, self.x_label, self.log = x_range, y_range, title, x_label, log
 
     def x(self, v):
-        a, b = self.x_range
-        return LEFT + (v - a) / (b - a) * (WIDTH - LEFT - RIGHT)
+        return LEFT + _share(v, self.x_range, "x" in self.log) * (WIDTH - LEFT - RIGHT)
 
     def y(self, v):
-        a, b = self.y_range
-        return HEIGHT - BOTTOM - (v - a) / (b - a) * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - _share(v, self.y_range, "y" in self.log) * (HEIGHT - TOP - BOTTOM)
 
     def path(self, x: np.ndarray, y: np.ndarray) -> str:
         inside = np.isfinite(y)
@@ -41,12 +41,13 @@ class Frame:
 
     def svg(self, body: str, description: str) -> str:
         x0, x1, y0, y1 = LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, TOP
+        at_x, at_y = ((_log_ticks if axis in self.log else _ticks) for axis in "xy")
         ticks = "".join(
-            f'<text x="{self.x(v):.1f}" y="{y0 + 14}" text-anchor="middle">{v:g}</text>' for v in _ticks(*self.x_range)
+            f'<text x="{self.x(v):.1f}" y="{y0 + 14}" text-anchor="middle">{v:g}</text>' for v in at_x(*self.x_range)
         ) + "".join(
             f'<path class="axis" d="M{x0} {self.y(v):.1f}H{x1}"/>'
             f'<text x="{x0 - 5}" y="{self.y(v) + 3.5:.1f}" text-anchor="end">{v:g}</text>'
-            for v in _ticks(*self.y_range)
+            for v in at_y(*self.y_range)
         )
         clip = f"inside-{self.title.split()[0].lower()}"
         return (
@@ -56,6 +57,19 @@ class Frame:
             f'<clipPath id="{clip}"><rect x="{x0}" y="{y1 - 3}" width="{x1 - x0}" height="{y0 - y1 + 6}"/></clipPath>'
             f'<g clip-path="url(#{clip})">{body}</g></svg>'
         )
+
+
+def _share(v, ends: tuple[float, float], log: bool):
+    """How far v lies from the one end to the other."""
+    a, b = ends
+    return np.log(v / a) / math.log(b / a) if log else (v - a) / (b - a)
+
+
+def _log_ticks(a: float, b: float) -> list[float]:
+    """Powers of ten from a to b, or if they are few 1, 2 and 5 times these."""
+    tens = [10.0**k for k in range(math.floor(math.log10(a)), math.ceil(math.log10(b)) + 1)]
+    inside = [v for v in tens if a <= v <= b]
+    return inside if len(inside) > 2 else [m * v for v in tens for m in (1, 2, 5) if a <= m * v <= b]
 
 
 def _ticks(a: float, b: float) -> list[float]:
@@ -107,3 +121,38 @@ def histogram(values: np.ndarray, title: str, description: str, bins: int = 36, 
         f'<text class="noise" x="{frame.x(1.3):.1f}" y="{frame.y(0.27):.1f}">N(0, 1)</text>'
     )
     return frame.svg(body, description)
+
+
+class Series(NamedTuple):
+    """Measured points: y over x with bars from low to high where these are given, joined by a line."""
+
+    x: list[float]
+    y: list[float]
+    kind: str
+    label: str = ""
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    dash: str = ""
+    marks: bool = True
+
+
+def points(series: list[Series], frame: Frame, description: str) -> str:
+    """Measured points with their intervals; each series is named at its last point."""
+    body = []
+    for s in series:
+        x, y = np.array(s.x, float), np.array(s.y, float)
+        if len(x) > 1:
+            body.append(f'<path class="{s.kind} curve" stroke-dasharray="{s.dash}" d="{frame.path(x, y)}"/>')
+        for a, low, high in zip(x, s.low, s.high, strict=bool(s.low)):
+            bar = f"M{frame.x(a):.1f} {frame.y(low):.1f}V{frame.y(high):.1f}"
+            body.append(f'<path class="{s.kind} interval" d="{bar}"/>')
+        for a, b in zip(x, y, strict=True) if s.marks else ():
+            title = f"<title>{s.label} {b:.4g} at {a:.4g}</title>"
+            body.append(f'<circle class="{s.kind}" cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="4">{title}</circle>')
+        if s.label:
+            px, py, right = frame.x(x[-1]), frame.y(y[-1]), frame.x(x[-1]) > WIDTH - 90
+            body.append(
+                f'<text class="{s.kind}" x="{px + (-7 if right else 7):.1f}" y="{py - 7:.1f}" '
+                f'text-anchor="{"end" if right else "start"}">{s.label}</text>'
+            )
+    return frame.svg("".join(body), description)

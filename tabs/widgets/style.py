@@ -102,6 +102,36 @@ svg.plot .bars { fill: var(--snr); stroke: none; opacity: 0.55; }
 .ve { --own: #8a6d00; } .discrete { --own: #1b2430; }
 .dark .vp_linear { --own: #56b4e9; } .dark .vp_cosine { --own: #f28a3c; } .dark .vp_quadratic { --own: #2fc79a; }
 .dark .sub_vp { --own: #e39ac4; } .dark .ve { --own: #f0e442; } .dark .discrete { --own: #e8ecf1; }
+.dpmpp_2m { --own: #0072b2; } .ddim { --own: #c25400; } .ddpm { --own: #8a6d00; } .heun { --own: #00805d; }
+.euler { --own: #566170; } .rk45 { --own: #1b2430; } .reverse_sde { --own: #a8528a; } .predictor_corrector { --own: #b3261e; }
+.dark .dpmpp_2m { --own: #56b4e9; } .dark .ddim { --own: #f28a3c; } .dark .ddpm { --own: #f0e442; } .dark .heun { --own: #2fc79a; }
+.dark .euler { --own: #94a0b0; } .dark .rk45 { --own: #e8ecf1; } .dark .reverse_sde { --own: #e39ac4; }
+.dark .predictor_corrector { --own: #ff8a80; }
+svg.plot .interval { stroke-width: 1.5; opacity: 0.7; }
+.result { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 20px 28px; } .result .wide { grid-column: 1 / -1; }
+.result svg.plot { max-width: 420px; }
+.measure { font-weight: 700; margin: 0; font-size: 0.95rem; } .big { font-size: 2.1rem; font-weight: 700; margin: 2px 0 0; line-height: 1.2;
+  font-variant-numeric: tabular-nums; } .big .dim { font-size: 0.95rem; font-weight: 400; color: var(--faint); margin-left: 8px; }
+.scale { position: relative; height: 46px; margin: 14px 0 2px; font-size: 0.8rem; color: var(--faint); font-variant-numeric: tabular-nums; }
+.scale::before { content: ""; position: absolute; left: 0; right: 0; top: 9px; height: 2px; background: var(--line); }
+.scale .bar { position: absolute; top: 5px; height: 10px; border-radius: 5px; background: var(--accent); opacity: 0.35; min-width: 4px; }
+.scale .dot { position: absolute; top: 3px; width: 14px; height: 14px; margin-left: -7px; border-radius: 7px; background: var(--accent);
+  border: 2px solid var(--panel); }
+.scale .end { position: absolute; top: 20px; white-space: nowrap; } .scale .end.right { transform: translateX(-100%); }
+.scale .end::before { content: ""; position: absolute; left: 0; top: -16px; height: 12px; width: 2px; background: var(--faint); }
+.scale .end.right::before { left: auto; right: 0; } .scale .end b { color: var(--ink); }
+table.numbers { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; border: 0; margin: 0; }
+table.numbers th, table.numbers td { border: 0; border-bottom: 1px solid var(--line); padding: 5px 0 5px 8px; text-align: right;
+  background: transparent; color: var(--ink); }
+table.numbers th { text-align: left; font-weight: 700; padding-left: 0; } table.numbers thead th { text-align: right; color: var(--faint);
+  font-weight: 400; font-size: 0.8rem; } table.numbers small { display: block; font-weight: 400; color: var(--faint); font-size: 0.75rem; }
+table.numbers td + td { color: var(--faint); }
+.comparison { display: grid; grid-template-columns: 150px minmax(0, 1fr); gap: 0 12px; align-items: end; }
+.comparison .names { display: grid; grid-template-rows: repeat(3, 1fr); font-size: 0.82rem; line-height: 1.25; align-items: center; height: 100%;
+  padding-top: 22px; } .comparison small { color: var(--faint); }
+.comparison .scroll { overflow-x: auto; } .comparison .classes { display: grid; grid-template-columns: repeat(var(--columns), 1fr);
+  font-size: 0.75rem; color: var(--faint); text-align: center; height: 22px; }
+.comparison .scroll > * { width: calc(var(--w, 1) * var(--s, 1) * 1px); }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 0.82rem; color: var(--faint); margin: 10px 0 0; }
 .legend i { display: inline-block; width: 18px; height: 0; border-top: 2px solid var(--own); margin-right: 6px;
             vertical-align: middle; }
@@ -130,6 +160,8 @@ svg.plot .bars { fill: var(--snr); stroke: none; opacity: 0.55; }
 @media (max-width: 600px) {
   .gradio-container .main { padding: 14px 12px 24px !important; }
   .gradio-container h1 { font-size: 1.25rem; }
+  .result { grid-template-columns: minmax(0, 1fr); } .comparison { grid-template-columns: minmax(0, 1fr); }
+  .comparison .names { grid-template-rows: none; padding: 0 0 8px; gap: 4px; }
   .work > .stage { padding: 12px; } .plots { grid-template-columns: 1fr; } .row { gap: 14px; }
 }
 """

@@ -1,0 +1,196 @@
+"""Evaluate: how good a model's samples are, with everything that a number needs beside it."""
+
+import base64
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+
+from diffusion_core.checkpoint import Model
+from diffusion_core.classifier import Judge
+from diffusion_core.evaluate import APPROACHES, Plan, Progress, draw, measure, noise_images, read_results
+from diffusion_core.samplers import SAMPLERS
+
+from .widgets.controls import gpu, plainly, slider
+from .widgets.html import notice
+from .widgets.results import COLUMNS, csv_link, result_html, row, running_html, tradeoff_html
+from .widgets.runs import JUDGES, MODELS
+
+CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+NAMES = {"a": "(a) SDE, no class", "b": "(b) SDE, guided", "c": "(c) ODE, guided", "own": "own choice"}
+BATCH = 50  # samples between two numbers: a few seconds on a laptop
+STOPPED = "() => { document.querySelector('#evaluate-stage').closest('.stage').dataset.run = 'stopped' }"
+STARTED = "(...v) => { document.querySelector('#evaluate-stage').closest('.stage').dataset.run = ''; return v }"
+
+
+def judge_of(model: Model) -> Judge | None:
+    return JUDGES.get(model.config.get("dataset", ""))
+
+
+def judged() -> dict[str, Model]:
+    """The models whose images a classifier here can judge."""
+    return {name: model for name, model in MODELS.items() if judge_of(model) and len(model.shape) == 3}
+
+
+# What is shown -----------------------------------------------------------------------------------------------------
+
+
+def shipped(name: str) -> list[dict]:
+    """The results that lie beside a shipped checkpoint."""
+    return read_results(CHECKPOINTS / f"{name}.safetensors")
+
+
+def comparison_html(name: str) -> str:
+    """(a), (b) and (c) from the same noise, two of each class."""
+    path, model = CHECKPOINTS / f"{name}-comparison.png", MODELS[name]
+    if not path.is_file():
+        return ""
+    uri = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    side = model.shape[-1] + 1
+    width, height = 2 * len(model.classes) * side - 1, 3 * side - 1
+    heads = "".join(f"<span>{c}</span>" for c in model.classes)
+    rows = "".join(f"<span>{NAMES[key]}<br><small>{approach(APPROACHES[key])}</small></span>" for key in APPROACHES)
+    alt = "Two samples of each class by each approach, from the same noise"
+    image = f'<img class="pixels" alt="{alt}" src="{uri}" style="--w:{width};--h:{height};--s:1;--s-small:1">'
+    return (
+        f'<div class="comparison" style="--columns:{len(model.classes)}"><div class="names">{rows}</div>'
+        f'<div class="scroll"><div class="classes">{heads}</div>{image}</div></div>'
+        '<p class="note">Column by column the same noise. (a) is told no class: what stands above its column is what '
+        "(b) and (c) were asked for.</p>"
+    )
+
+
+def approach(plan: Plan) -> str:
+    label = SAMPLERS[plan.sampler].label
+    return f"{label}, {plan.steps} steps" + (f", guidance {plan.guidance:g}" if plan.guidance else "")
+
+
+# Running ----------------------------------------------------------------------------------------------------------
+
+
+@gpu(duration=120)
+def progresses(name: str, plan: Plan) -> Iterator[Progress]:
+    yield from draw(MODELS[name], judge_of(MODELS[name]), plan, batch=BATCH)
+
+
+@plainly
+def evaluate(
+    model: str, sampler: str, steps: int, guidance: float, n: int, split: str, seed: int, runs: list[dict]
+) -> Iterator[tuple]:
+    """Draw n samples of every class in turn, judge them, and report each number beside what it is of.
+
+    split is the reference, "train" or "test"; guidance 0 is unconditional. Streams the state of things as HTML and a
+    summary; the last summary is the whole result: plan, distance with a 95 % interval, precision, recall, class
+    accuracy, the same of real images (floor) and of noise (ceiling). The distance is not an FID: see "measure".
+    """
+    if model not in judged():
+        names = ", ".join(judged()) or "none: train.py makes models and classifiers"
+        raise ValueError(f"There is no model {model!r} with a classifier to judge it; there is {names}.")
+    if seed is None:
+        yield gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
+        return
+    plan = Plan(sampler, steps, guidance, int(n), split, int(seed))
+    owner, judge = MODELS[model], judge_of(MODELS[model])
+    ceiling = noise_images(judge, split, 500, owner.shape)
+    history, result = [], None
+    for progress in progresses(model, plan):
+        update = [gr.skip()] * 5
+        if progress.step == 0:
+            last = progress.done == plan.n
+            result = measure(judge, owner, plan, progress, draws=100 if last else 20, ceiling=ceiling)
+            history.append(result)
+            kept = [*runs, {"model": model, "result": result}]
+            update = [*tables(model, kept), kept, result]
+            if last:
+                yield result_html(model, result, progress.images), *update
+                return
+        yield running_html(model, plan, progress, history), *update
+
+
+def settings_of(approach: str) -> list:
+    """Sampler, steps and guidance of an approach; the visitor's own stay as they are."""
+    plan = APPROACHES.get(approach)
+    return [plan.sampler, plan.steps, plan.guidance] if plan else [gr.skip()] * 3
+
+
+def tables(model: str, runs: list[dict]) -> tuple[list[list], str, str]:
+    """The table's cells, the link to them as CSV, and the plots: shipped results and those of this visit."""
+    rows = [row(r["model"], r["result"], "this visit") for r in reversed(runs)]
+    rows += [row(name, result, "shipped") for name in judged() for result in shipped(name)]
+    mine = [r["result"] for r in runs if r["model"] == model]
+    return [list(r.values()) for r in rows], csv_link(rows), tradeoff_html(model, [*shipped(model), *mine])
+
+
+def first_result(name: str | None) -> str:
+    """What the tab opens with: the best of the shipped results of the first model."""
+    if name is None:
+        return notice("There is no model with a classifier to judge it: `python train.py mnist-classifier` makes one.")
+    results = [r for r in shipped(name) if r["plan"]["sampler"] == "dpmpp_2m"] or shipped(name)
+    if not results:
+        return notice("Press Evaluate: there is no shipped result of this model yet.")
+    return result_html(name, min(results, key=lambda r: r["distance"]), None)
+
+
+def build() -> None:
+    """The tab's controls on the left, the result on the right, and all runs below."""
+    names = list(judged())
+    first = names[0] if names else None
+    cells, link, plots = tables(first, []) if first else ([], "", "")
+    with gr.Row(elem_classes="work"):
+        with gr.Column(elem_classes="controls"):
+            model = gr.Dropdown(names, value=first, label="Model", elem_id="evaluate-model", visible=len(names) > 1)
+            by = gr.Radio(
+                [(label, key) for key, label in NAMES.items()],
+                value="own",
+                label="Approach",
+                info="Score-based SDE, with guidance, and its ODE: each sets the controls below.",
+                elem_classes="chips",
+                elem_id="approach",
+            )
+            start = Plan()
+            sampler = gr.Dropdown([(s.label, k) for k, s in SAMPLERS.items()], value=start.sampler, label="Sampler")
+            steps = slider(1, 1000, start.steps, step=1, label="Steps", info="Time grows with them.")
+            guidance = slider(0, 10, 1.5, step=0.1, label="Guidance", info="0 is unconditional, 1 as trained.")
+            n = slider(50, 10_000, 200, step=50, label="n, how many samples", elem_id="evaluate-n",
+                       info="The distance falls with n by its bias: compare equal n only.")  # fmt: skip
+            split = gr.Radio(
+                [("test images", "test"), ("training images", "train")],
+                value=start.split,
+                label="Compare with",
+                elem_classes="chips",
+            )
+            with gr.Row(elem_classes="with-die"):
+                seed = gr.Number(start.seed, label="Seed of the first", precision=0, min_width=100)
+                die = gr.Button("⚄ New", elem_classes="die")
+            with gr.Row(elem_classes="buttons"):
+                go = gr.Button("Evaluate", variant="primary", elem_id="evaluate", min_width=80)
+                stop = gr.Button("Stop", elem_id="evaluate-stop", min_width=80)
+        with gr.Column(elem_classes="stage"):
+            stage = gr.HTML(first_result(first), elem_id="evaluate-stage")
+        with gr.Column(elem_classes="stage second"):
+            tradeoff = gr.HTML(plots)
+            table = gr.Dataframe(
+                cells, headers=list(COLUMNS.values()), interactive=False, label="All runs", elem_id="evaluate-table",
+                datatype=["str" if key in ("model", "sampler", "against", "from") else "number" for key in COLUMNS],
+                max_height=420,
+            )  # fmt: skip
+            link = gr.HTML(link)
+            gr.Markdown("### The three approaches, from the same noise", visible=bool(first and comparison_html(first)))
+            pictures = gr.HTML(comparison_html(first) if first else "")
+    runs, about = gr.State([], time_to_live=3600), gr.JSON(visible=False)
+
+    inputs = [model, sampler, steps, guidance, n, split, seed, runs]
+    pressed = go.click(
+        evaluate, inputs, [stage, table, link, tradeoff, runs, about], api_name="evaluate", show_progress="hidden",
+        concurrency_id="model", concurrency_limit=1, js=STARTED,
+    )  # fmt: skip
+    stop.click(None, cancels=[pressed]).then(None, js=STOPPED)
+    private = dict(api_visibility="private", show_progress="hidden")
+    die.click(lambda: random.randrange(10_000), None, seed, **private)
+    by.input(settings_of, by, [sampler, steps, guidance], **private)
+    gr.on([sampler.input, steps.input, guidance.input], lambda: "own", None, by, **private)
+    model.input(
+        lambda name, kept: (first_result(name), *tables(name, kept), comparison_html(name)),
+        [model, runs], [stage, table, link, tradeoff, pictures], **private,
+    )  # fmt: skip

@@ -1,0 +1,259 @@
+"""A judged sample as the page shows it: the number on its scale, what it is of, the table and the trade-offs."""
+
+import base64
+import csv
+import html
+import io
+from itertools import groupby
+
+import torch
+
+from diffusion_core.evaluate import Plan, Progress
+from diffusion_core.samplers import SAMPLERS
+
+from .html import figure, notice, pixels
+from .plots import Frame, Series, points
+
+COLUMNS = {
+    "model": "Model", "sampler": "Sampler", "steps": "Steps", "calls": "Calls", "guidance": "Guidance", "n": "n",
+    "against": "Against", "distance": "Distance", "low": "low", "high": "high", "accuracy": "As asked, %",
+    "precision": "Precision, %", "recall": "Recall, %", "score": "Score", "seed": "Seed", "seconds": "Seconds",
+    "from": "From",
+}  # fmt: skip
+
+# One result ---------------------------------------------------------------------------------------------
+
+
+def number_html(result: dict) -> str:
+    """The distance, large, with its interval, on a scale from real images to noise."""
+    low, high = result["interval"]
+    floor, ceiling = result["floor"]["distance"], result["ceiling"]["distance"]
+    frame = Scale(min(floor, result["distance"], max(low, 1e-3)) / 2, ceiling * 1.5)
+    name = html.escape(result["measure"])
+    return (
+        f'<div class="figure-of-merit"><p class="measure">{name}</p>'
+        f'<p class="big">{result["distance"]:.3g} <span class="dim">95 % interval {low:.3g} to {high:.3g}</span></p>'
+        f'<div class="scale" role="img" aria-label="{name}: {result["distance"]:.3g}, real images {floor:.3g}, '
+        f'noise {ceiling:.3g}">'
+        f'<i class="bar" style="left:{frame.at(low):.2f}%;width:{frame.at(high) - frame.at(low):.2f}%"></i>'
+        f'<span class="end" style="left:{frame.at(floor):.2f}%"><b>{floor:.3g}</b> real images</span>'
+        f'<i class="dot" style="left:{frame.at(result["distance"]):.2f}%"></i>'
+        f'<span class="end right" style="left:{frame.at(ceiling):.2f}%"><b>{ceiling:.3g}</b> noise</span></div>'
+        f"{caveats(result)}</div>"
+    )
+
+
+class Scale:
+    """Positions, in percent, on a logarithmic scale."""
+
+    def __init__(self, low: float, high: float):
+        self.frame = Frame((low, high), (0, 1), "", "", "x")
+
+    def at(self, v: float) -> float:
+        a, b = (self.frame.x(end) for end in self.frame.x_range)
+        return 100 * float((self.frame.x(max(v, self.frame.x_range[0])) - a) / (b - a))
+
+
+def caveats(result: dict) -> str:
+    """What a reader must not overlook."""
+    notes = []
+    if result["measure"] != "FID":
+        notes.append("This is not an FID: its features are a small classifier's, so compare it within this page only.")
+    if result["n"] <= result["features"]:
+        notes.append(
+            f"n = {result['n']} is not more than the {result['features']} features: the covariance is rank-deficient, "
+            "and the distance says little yet."
+        )
+    return "".join(f'<p class="note">{note}</p>' for note in notes)
+
+
+def numbers_html(result: dict) -> str:
+    """What the images are worth besides, each beside the same of real images."""
+
+    def percent(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.1f} %"
+
+    floor, infinity = result["floor"], result["extrapolated"]
+    score, score_floor = result["inception_score"], floor["inception_score"]
+    rows = [
+        (
+            "Classes as asked for",
+            percent(result["accuracy"]),
+            percent(floor["accuracy"]),
+            "by the classifier's verdict",
+        ),
+        ("Precision", percent(result["precision"]), percent(floor["precision"]), "samples that lie among real images"),
+        ("Recall", percent(result["recall"]), percent(floor["recall"]), "real images that lie among samples"),
+        ("Score", f"{score[0]:.2f}", f"{score_floor[0]:.2f}", "exp KL of the verdicts: sure, and all classes"),
+        ("Kernel distance", f"{result['kid'][0]:.3g}", f"{floor['kid'][0]:.3g}", "unbiased at any n"),
+        ("Distance, n → ∞", "–" if infinity is None else f"{infinity:.3g}", "", "the line through several n"),
+    ]
+    body = "".join(
+        f"<tr><th>{name}<small>{what}</small></th><td>{value}</td><td>{real}</td></tr>"
+        for name, value, real, what in rows
+    )
+    m = result["neighbours_n"]
+    return (
+        f'<table class="numbers"><thead><tr><th></th><th>samples</th><th>real</th></tr></thead>{body}</table>'
+        f'<p class="note">Precision and recall: {m} against {m} images, k = 3 neighbours.</p>'
+    )
+
+
+def line_html(name: str, result: dict) -> str:
+    """What the numbers are of."""
+    plan = result["plan"]
+    passes = " × 2 (guided)" if result["passes"] == 2 else ""
+    parts = [
+        f"model {name}",
+        SAMPLERS[plan["sampler"]].label,
+        f"{plan['steps']} steps",
+        f"{result['calls']} network calls{passes}",
+        "unconditional" if plan["guidance"] == 0 else f"guidance {plan['guidance']:g}",
+        f"n = {result['n']}",
+        f"against {result['reference']}",
+        f"seeds from {plan['seed']}",
+        f"{result['seconds']:.0f} s",
+    ]
+    return f'<p class="line">{" · ".join(parts)}</p>'
+
+
+def curve_html(result: dict) -> str:
+    """The distance against 1 / n, with the line to infinitely many samples."""
+    curve, infinity = result["curve"], result["extrapolated"]
+    if infinity is None:
+        need = 2 * (result["features"] + 1)
+        return f'<p class="note">The distance against 1/n needs n of at least {need}.</p>'
+    x, y = [1 / m for m, _ in curve], [distance for _, distance in curve]
+    frame = Frame((0, 1.1 * max(x)), (min(0, infinity), 1.15 * max(y)), "Distance against 1/n", "1/n; left: n → ∞")
+    line = Series([0, x[-1]], [infinity, infinity + (y[0] - infinity) / x[0] * x[-1]], "snr", dash="5 3", marks=False)
+    label = f"{infinity:.3g} at n → ∞"
+    lines = [line, Series(x, y, "snr"), Series([0], [infinity], "noise", label)]
+    return points(lines, frame, f"The distance of smaller parts of the sample; extrapolated: {label}")
+
+
+def result_html(name: str, result: dict, images: torch.Tensor | None) -> str:
+    """All of a finished result."""
+    latest = ""
+    if images is not None:
+        latest = figure("<b>The last samples</b>", pixels(images[:48], "The samples drawn last", 340, columns=8))
+    return (
+        f'<div class="row result"><div class="wide">{number_html(result)}</div>'
+        f'<div class="half">{numbers_html(result)}</div><div class="half">{curve_html(result)}{latest}</div></div>'
+        f"{line_html(name, result)}"
+    )
+
+
+def running_html(name: str, plan: Plan, progress: Progress, history: list[dict]) -> str:
+    """How far it is, the number as it settles, and the latest samples."""
+    rate = progress.done / progress.seconds if progress.seconds else 0
+    left = f"about {(plan.n - progress.done) / rate:.0f} s left" if rate else "the first batch is under way"
+    state = (
+        f'<p class="line"><span class="busy"><i style="width:{100 * progress.done / plan.n:.0f}%"></i></span>'
+        f'<span class="stop-word">Stopped at </span>{progress.done} of {plan.n} images '
+        f'<span class="dim">· step {progress.step} of {plan.steps} · {rate:.1f} images/s · {left}</span></p>'
+    )
+    if not history:
+        return state + notice("The first number comes with the first batch of images.")
+    low, high = zip(*(r["interval"] for r in history), strict=True)
+    n, distance = [r["n"] for r in history], [r["distance"] for r in history]
+    frame = Frame((0, plan.n), (0, 1.1 * max(distance)), "The distance as it settles", "images so far")
+    settling = points([Series(n, distance, "snr", "", low, high)], frame, "The distance over the number of samples")
+    latest = figure("<b>The last samples</b>", pixels(progress.images[:48], "The samples drawn last", 340, columns=8))
+    return (
+        f'<div class="row result"><div class="wide">{number_html(history[-1])}</div>'
+        f'<div class="half">{settling}</div><div class="half">{latest}</div></div>{state}'
+    )
+
+
+# All results ---------------------------------------------------------------------------------------------------------
+
+
+def row(name: str, result: dict, origin: str) -> dict:
+    """One line of the table, by the keys of COLUMNS."""
+    plan, (low, high) = result["plan"], result["interval"]
+
+    def percent(key: str) -> float | None:
+        return None if result[key] is None else round(100 * result[key], 1)
+
+    return {
+        "model": name, "sampler": SAMPLERS[plan["sampler"]].label, "steps": plan["steps"],
+        "calls": result["calls"] * result["passes"], "guidance": plan["guidance"], "n": result["n"],
+        "against": result["reference"].split(",")[0], "distance": _round(result["distance"]), "low": _round(low),
+        "high": _round(high), "accuracy": percent("accuracy"), "precision": percent("precision"),
+        "recall": percent("recall"), "score": _round(result["inception_score"][0]), "seed": plan["seed"],
+        "seconds": round(result["seconds"]), "from": origin,
+    }  # fmt: skip
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def csv_link(rows: list[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    data = base64.b64encode(text.getvalue().encode()).decode()
+    return f'<p class="line"><a download="evaluation.csv" href="data:text/csv;base64,{data}">Download CSV</a></p>'
+
+
+def tradeoff_html(name: str, results: list[dict]) -> str:
+    """Guidance against distance and shares, and network calls against distance, of the results with the largest n."""
+    if not results:
+        return ""
+    n = max(r["n"] for r in results)
+    same = [r for r in results if (r["n"], r["reference"]) == (n, results[0]["reference"])]
+    plots = [*guidance_plots(same), *calls_plot(same)]
+    if not plots:
+        return ""
+    what = f'<p class="line"><b>{name}</b>, n = {n} against {results[0]["reference"]}</p>'
+    return f'{what}<div class="plots">{"".join(plots)}</div>'
+
+
+def guidance_plots(results: list[dict]) -> list[str]:
+    """What guidance buys and costs, with the sampler that was tried at most guidances."""
+
+    def how(r: dict) -> tuple:
+        return r["plan"]["sampler"], r["plan"]["steps"]
+
+    guided = sorted((r for r in results if r["plan"]["guidance"] > 0), key=lambda r: (*how(r), r["plan"]["guidance"]))
+    swept = max((list(group) for _, group in groupby(guided, how)), key=len, default=[])
+    if len(swept) < 2:
+        return []
+    w = [r["plan"]["guidance"] for r in swept]
+    low, high = zip(*(r["interval"] for r in swept), strict=True)
+    ends = (min(w) - 0.2, max(w) + 0.2)
+    title = f"{SAMPLERS[how(swept[0])[0]].label}, {how(swept[0])[1]} steps"
+    distance = Series(w, [r["distance"] for r in swept], "snr", "", low, high)
+    shares = [
+        Series(w, [100 * r[key] for r in swept], kind, label)
+        for key, kind, label in (
+            ("accuracy", "data", "as asked"),
+            ("precision", "snr", "precision"),
+            ("recall", "noise", "recall"),
+        )
+        if all(r[key] is not None for r in swept)
+    ]
+    return [
+        points([distance], Frame(ends, (0, 1.1 * max(high)), f"Distance: {title}", "guidance"), "Distance by guidance"),
+        points(shares, Frame(ends, (0, 112), f"Shares in %: {title}", "guidance"), "Shares by guidance"),
+    ]
+
+
+def calls_plot(results: list[dict]) -> list[str]:
+    """How many network calls buy what distance, a line a sampler, at guidance 1: without any."""
+
+    def sampler(r: dict) -> str:
+        return r["plan"]["sampler"]
+
+    plain = sorted((r for r in results if r["plan"]["guidance"] == 1), key=lambda r: (sampler(r), r["calls"]))
+    lines = [
+        Series([r["calls"] for r in group], [r["distance"] for r in group], name, SAMPLERS[name].label)
+        for name, group in ((name, list(group)) for name, group in groupby(plain, sampler))
+    ]
+    if not any(len(line.x) > 1 for line in lines):
+        return []
+    calls, top = [r["calls"] for r in plain], max(r["distance"] for r in plain)
+    frame = Frame((min(calls) / 1.3, 1.3 * max(calls)), (0, 1.1 * top), "Distance at guidance 1", "network calls", "x")
+    return [points(lines, frame, "Distance by network calls, a line a sampler")]
