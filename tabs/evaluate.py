@@ -19,6 +19,7 @@ from .widgets.runs import JUDGES, MODELS
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 NAMES = {"a": "(a) SDE, no class", "b": "(b) SDE, guided", "c": "(c) ODE, guided", "own": "own choice"}
+WORDS = ("model", "sampler", "against", "features", "origin")  # columns that are not numbers
 BATCH = 50  # samples between two numbers: a few seconds on a laptop
 STOPPED = "() => { document.querySelector('#evaluate-stage').closest('.stage').dataset.run = 'stopped' }"
 STARTED = "(...v) => { document.querySelector('#evaluate-stage').closest('.stage').dataset.run = ''; return v }"
@@ -172,7 +173,7 @@ def build() -> None:
             tradeoff = gr.HTML(plots)
             table = gr.Dataframe(
                 cells, headers=list(COLUMNS.values()), interactive=False, label="All runs", elem_id="evaluate-table",
-                datatype=["str" if key in ("model", "sampler", "against", "from") else "number" for key in COLUMNS],
+                datatype=["str" if key in WORDS else "number" for key in COLUMNS],
                 max_height=420,
             )  # fmt: skip
             link = gr.HTML(link)

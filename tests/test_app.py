@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ from PIL import Image
 
 import app
 from diffusion_core.checkpoint import Model, save
+from diffusion_core.classifier import Classifier, Judge, initialised
 from diffusion_core.denoisers import NetDenoiser
+from diffusion_core.evaluate import Plan, draw, measure, reference
 from diffusion_core.images import to_uint8
 from diffusion_core.networks import UNet
 from diffusion_core.schedules import SCHEDULES, VPLinear
-from tabs import forward
+from tabs import evaluate, forward
+from tabs.widgets.runs import JUDGES, MODELS
 
 PICTURE = np.arange(64, dtype=np.uint8).reshape(8, 8, 1) * 4
 SAMPLE = dict(
@@ -52,10 +56,10 @@ def run(client: Client, **changes) -> dict:
     return client.predict(**SAMPLE | changes, api_name="/sample")[-1]
 
 
-def test_the_public_endpoints_are_these_four_and_each_says_what_it_does(client):
+def test_the_public_endpoints_are_these_and_each_says_what_it_does(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(endpoints) == {"/forward", "/picture", "/upload", "/sample"}
-    for function in (forward.forward, forward.another, forward.upload, app.sample.sample):
+    assert set(endpoints) == {"/forward", "/picture", "/upload", "/sample", "/evaluate"}
+    for function in (forward.forward, forward.another, forward.upload, app.sample.sample, evaluate.evaluate):
         assert len(function.__doc__) > 60
 
 
@@ -226,3 +230,67 @@ def test_without_any_model_the_page_still_opens_and_says_what_to_do(tmp_path, mo
 def test_the_shipped_checkpoint_loads_and_draws_what_it_is_asked_for():
     models = app.load_models()
     assert models["mnist"].shape == (1, 28, 28) and models["mnist"].classes == [str(k) for k in range(10)]
+
+
+# Evaluate ---------------------------------------------------------------------------------------------------------
+
+EVALUATE = dict(model="tiny", sampler="dpmpp_2m", steps=2, guidance=1.5, n=70, split="test", seed=3)
+
+
+@pytest.fixture(scope="module")
+def judging(tiny) -> Client:
+    """The page with a classifier of the tiny model's images beside it."""
+    network = initialised(Classifier(1, 2, width=8), torch.Generator().manual_seed(0)).eval().requires_grad_(False)
+    real = np.random.default_rng(0).integers(0, 256, (120, 8, 8, 1), dtype=np.uint8)
+    references = {"train": reference(network, real), "test": reference(network, real[:100])}
+    judge = Judge("pets classifier", network, ["cat", "dog"], {"title": "pets", "accuracy": 0.9}, references)
+    page = app.build({"tiny": replace(tiny, config={"dataset": "pets"})}, {"pets": judge})
+    _, url, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **app.launch_options())
+    yield Client(url, verbose=False)
+    page.close()
+
+
+def test_an_evaluation_streams_numbers_and_ends_with_those_of_the_core(judging):
+    job = judging.submit(**EVALUATE, api_name="/evaluate")
+    *_, result = job.result()
+    plan = Plan("dpmpp_2m", 2, 1.5, n=70, seed=3)
+    model, judge = MODELS["tiny"], JUDGES["pets"]
+    *_, last = draw(model, judge, plan, batch=50)
+    wanted = json.loads(json.dumps(measure(judge, model, plan, last, ceiling=result["ceiling"])))
+    assert result | {"seconds": 0} == wanted | {"seconds": 0}
+    numbers = [r["n"] for *_, r in job.outputs() if isinstance(r, dict) and "n" in r]
+    assert sorted(set(numbers)) == [50, 70]
+    stage, *_ = job.outputs()[-1]
+    for words in ("Fréchet distance (features: pets classifier)", "not an FID", "n = 70", "seeds from 3", "100 images"):
+        assert words in stage
+
+
+def test_each_run_is_a_row_of_the_visits_table(judging):
+    for seed in (1, 2):
+        *_, table, link, _, _ = judging.predict(**EVALUATE | {"seed": seed, "n": 50}, api_name="/evaluate")
+    column = table["headers"].index("Seed")
+    assert [line[column] for line in table["data"]][:2] == [2, 1]
+    text = base64.b64decode(link.split("base64,")[1].split('"')[0]).decode()
+    assert [line.split(",")[0] for line in text.splitlines()][:3] == ["model", "tiny", "tiny"]
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"model": "huge"}, "huge"),
+        ({"steps": 0}, "Steps"),
+        ({"n": 10}, "10"),
+        ({"seed": -1}, "seed must lie between 0"),
+        ({"sampler": "magic"}, "magic"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said_and_the_next_request_works(judging, wrong, words):
+    with pytest.raises(AppError, match=words):
+        judging.predict(**EVALUATE | wrong, api_name="/evaluate")
+    assert judging.predict(**EVALUATE | {"n": 50}, api_name="/evaluate")[-1]["n"] == 50
+
+
+def test_without_a_classifier_the_tab_says_what_to_do(tiny):
+    app.build({"tiny": tiny}, {})
+    assert "train.py mnist-classifier" in evaluate.first_result(None)
+    assert evaluate.judged() == {}

@@ -235,8 +235,8 @@ def test_evaluation_prints_the_same_numbers_twice_with_all_they_are_of(checkpoin
 
 def test_the_standard_evaluation_keeps_every_row_and_the_comparison(checkpoint, tmp_path, capsys, monkeypatch):
     judged(tmp_path)
-    plans = standard_plans(40)
-    monkeypatch.setattr("diffusion_core.__main__.standard_plans", lambda n, **_: [replace(p, steps=2) for p in plans])
+    plans = [replace(plan, steps=2) for plan in standard_plans(40)[:2]]
+    monkeypatch.setattr("diffusion_core.__main__.standard_plans", lambda **_: plans)
     evaluated(capsys, "--standard", "--save", "--count", "40")
     kept = read_results("tiny.safetensors")
     assert [r["plan"]["guidance"] for r in kept] == [p.guidance for p in plans]

@@ -16,12 +16,17 @@ from .plots import Frame, Series, points
 
 COLUMNS = {
     "model": "Model", "sampler": "Sampler", "steps": "Steps", "calls": "Calls", "guidance": "Guidance", "n": "n",
-    "against": "Against", "distance": "Distance", "low": "low", "high": "high", "accuracy": "As asked, %",
-    "precision": "Precision, %", "recall": "Recall, %", "score": "Score", "seed": "Seed", "seconds": "Seconds",
-    "from": "From",
+    "distance": "Distance", "low": "from", "high": "to", "accuracy": "As asked %", "precision": "Precision %",
+    "recall": "Recall %", "score": "Score", "against": "Against", "features": "Features", "seed": "Seed",
+    "seconds": "Seconds", "origin": "Run",
 }  # fmt: skip
 
 # One result ---------------------------------------------------------------------------------------------
+
+
+def short(v: float) -> str:
+    """Three digits, and never 2.9e+03."""
+    return f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.3g}"
 
 
 def number_html(result: dict) -> str:
@@ -29,16 +34,16 @@ def number_html(result: dict) -> str:
     low, high = result["interval"]
     floor, ceiling = result["floor"]["distance"], result["ceiling"]["distance"]
     frame = Scale(min(floor, result["distance"], max(low, 1e-3)) / 2, ceiling * 1.5)
-    name = html.escape(result["measure"])
+    name, interval = html.escape(result["measure"]), f"95 % interval {short(low)} to {short(high)}"
     return (
         f'<div class="figure-of-merit"><p class="measure">{name}</p>'
-        f'<p class="big">{result["distance"]:.3g} <span class="dim">95 % interval {low:.3g} to {high:.3g}</span></p>'
-        f'<div class="scale" role="img" aria-label="{name}: {result["distance"]:.3g}, real images {floor:.3g}, '
-        f'noise {ceiling:.3g}">'
+        f'<p class="big">{short(result["distance"])} <span class="dim">{interval}</span></p>'
+        f'<div class="scale" role="img" aria-label="{name}: {short(result["distance"])}, real images {short(floor)}, '
+        f'noise {short(ceiling)}">'
         f'<i class="bar" style="left:{frame.at(low):.2f}%;width:{frame.at(high) - frame.at(low):.2f}%"></i>'
-        f'<span class="end" style="left:{frame.at(floor):.2f}%"><b>{floor:.3g}</b> real images</span>'
+        f'<span class="end" style="left:{frame.at(floor):.2f}%"><b>{short(floor)}</b> real images</span>'
         f'<i class="dot" style="left:{frame.at(result["distance"]):.2f}%"></i>'
-        f'<span class="end right" style="left:{frame.at(ceiling):.2f}%"><b>{ceiling:.3g}</b> noise</span></div>'
+        f'<span class="end right" style="left:{frame.at(ceiling):.2f}%"><b>{short(ceiling)}</b> noise</span></div>'
         f"{caveats(result)}</div>"
     )
 
@@ -178,10 +183,11 @@ def row(name: str, result: dict, origin: str) -> dict:
     return {
         "model": name, "sampler": SAMPLERS[plan["sampler"]].label, "steps": plan["steps"],
         "calls": result["calls"] * result["passes"], "guidance": plan["guidance"], "n": result["n"],
-        "against": result["reference"].split(",")[0], "distance": _round(result["distance"]), "low": _round(low),
-        "high": _round(high), "accuracy": percent("accuracy"), "precision": percent("precision"),
-        "recall": percent("recall"), "score": _round(result["inception_score"][0]), "seed": plan["seed"],
-        "seconds": round(result["seconds"]), "from": origin,
+        "distance": _round(result["distance"]), "low": _round(low), "high": _round(high),
+        "accuracy": percent("accuracy"), "precision": percent("precision"), "recall": percent("recall"),
+        "score": _round(result["inception_score"][0]), "against": result["reference"].split(",")[0],
+        "features": "Inception" if result["measure"] == "FID" else "classifier", "seed": plan["seed"],
+        "seconds": round(result["seconds"]), "origin": origin,
     }  # fmt: skip
 
 
@@ -203,12 +209,13 @@ def tradeoff_html(name: str, results: list[dict]) -> str:
     if not results:
         return ""
     n = max(r["n"] for r in results)
-    same = [r for r in results if (r["n"], r["reference"]) == (n, results[0]["reference"])]
+    what = results[0]["reference"], results[0]["measure"]
+    same = [r for r in results if r["n"] == n and (r["reference"], r["measure"]) == what]
     plots = [*guidance_plots(same), *calls_plot(same)]
     if not plots:
         return ""
-    what = f'<p class="line"><b>{name}</b>, n = {n} against {results[0]["reference"]}</p>'
-    return f'{what}<div class="plots">{"".join(plots)}</div>'
+    title = f'<p class="line"><b>{name}</b>, n = {n} against {results[0]["reference"]}</p>'
+    return f'{title}<div class="plots">{"".join(plots)}</div>'
 
 
 def guidance_plots(results: list[dict]) -> list[str]:

@@ -120,7 +120,11 @@ svg.plot .interval { stroke-width: 1.5; opacity: 0.7; }
 .scale .end { position: absolute; top: 20px; white-space: nowrap; } .scale .end.right { transform: translateX(-100%); }
 .scale .end::before { content: ""; position: absolute; left: 0; top: -16px; height: 12px; width: 2px; background: var(--faint); }
 .scale .end.right::before { left: auto; right: 0; } .scale .end b { color: var(--ink); }
-table.numbers { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; border: 0; margin: 0; }
+table.numbers { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; border: 0 !important;
+  margin: 0; }
+table.numbers tr { border: 0 !important; }
+#evaluate-table, #evaluate-table * { font-family: "IBM Plex Sans", system-ui, sans-serif !important; font-size: 0.82rem; }
+#evaluate-table td, #evaluate-table th { font-variant-numeric: tabular-nums; }
 table.numbers th, table.numbers td { border: 0; border-bottom: 1px solid var(--line); padding: 5px 0 5px 8px; text-align: right;
   background: transparent; color: var(--ink); }
 table.numbers th { text-align: left; font-weight: 700; padding-left: 0; } table.numbers thead th { text-align: right; color: var(--faint);
