@@ -1,0 +1,46 @@
+"""Where the time of an evaluation goes:  python -m tests.benchmarks.evaluation checkpoints/cifar10.safetensors
+
+Draws and judges samples as `python -m diffusion_core evaluate` does and says what share of the time the network took,
+and how much memory a sample costs. Goal: at least 90 % on a CPU.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from diffusion_core.checkpoint import load
+from diffusion_core.classifier import load_classifier
+from diffusion_core.evaluate import Plan, draw, measure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=18)
+    args = parser.parse_args()
+    model = load(args.checkpoint)
+    judge = load_classifier(args.checkpoint.with_name(f"{model.config['dataset']}-classifier.safetensors"))
+    plan, spent, forward = Plan(n=args.count, steps=args.steps), [], model.denoiser.net.forward
+
+    def timed(*inputs):
+        started = time.perf_counter()
+        out = forward(*inputs)
+        spent.append(time.perf_counter() - started)
+        return out
+
+    model.denoiser.net.forward = timed
+    started = time.perf_counter()
+    *_, last = draw(model, judge, plan, batch=100)
+    drawn = time.perf_counter() - started
+    measure(judge, model, plan, last)
+    total = time.perf_counter() - started
+    print(
+        f"{args.count} samples, {args.steps} steps, guidance {plan.guidance:g}: {total:.1f} s, of which network "
+        f"{100 * sum(spent) / total:.1f} %, sampling and features {100 * (drawn - sum(spent)) / total:.1f} %, "
+        f"numbers {100 * (total - drawn) / total:.1f} %; {last.feats[0].nbytes} bytes kept a sample"
+    )
+
+
+if __name__ == "__main__":
+    main()
