@@ -15,6 +15,7 @@ import torch
 from diffusion_core.checkpoint import Model, load
 from diffusion_core.classifier import Judge, load_classifier
 from tabs import evaluate, forward, sample
+from tabs.widgets.player import HEAD
 from tabs.widgets.runs import JUDGES, MODELS
 from tabs.widgets.style import CSS, THEME
 
@@ -75,6 +76,7 @@ def launch_options() -> dict:
     return dict(
         theme=THEME,
         css=CSS,
+        head=HEAD,
         footer_links=["api"],
         ssr_mode=False,
         run_history=False,

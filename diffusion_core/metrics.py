@@ -184,6 +184,19 @@ def class_accuracy(logits: Tensor, labels: Tensor) -> float:
     return (logits.argmax(dim=1) == labels).double().mean().item()
 
 
+def rmse(x: Tensor, y: Tensor) -> Tensor:
+    """Root of the mean squared difference of each sample: x, y [B, *S] -> [B]."""
+    return (x - y).flatten(1).square().mean(dim=1).sqrt()
+
+
+def psnr(x: Tensor, y: Tensor, span: float = 2.0) -> Tensor:
+    """Peak signal-to-noise ratio of each sample in dB, 20 log10(span / rmse): x, y [B, *S] -> [B].
+
+    span is how far apart two values can be: 2 for images in [-1, 1], the same dB as 255 for bytes.
+    """
+    return 20 * torch.log10(span / rmse(x, y))
+
+
 def _checked_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     x, y = _checked(x), _checked(y)
     if x.shape[1] != y.shape[1]:

@@ -1,12 +1,12 @@
 """Sample: from noise to images, with the sampler, the number of steps and the guidance in the viewer's hand."""
 
+import math
 import random
 import time
 from collections.abc import Iterator
 
 import gradio as gr
 import numpy as np
-import torch
 
 from diffusion_core.checkpoint import Model
 from diffusion_core.images import enlarge, grid
@@ -15,10 +15,11 @@ from diffusion_core.schedules import Discrete
 
 from .widgets.controls import plainly, slider
 from .widgets.html import data_uri, figure, notice, pixels
-from .widgets.runs import MODELS, Frame, Settings, describe, frames
+from .widgets.player import Pictures, player
+from .widgets.runs import MODELS, Film, Frame, Settings, describe, frames
 
 BOX = 470  # side of the two pictures, in page pixels
-FILM = 8  # moments of the run that are kept for the film beside the result
+SIDE = 262  # and of those at the result's side
 PREVIEW_GAP = 0.08  # seconds between two previews: more often only slows the run down
 SPACING_NAMES = {
     "lam": "even in log-SNR",
@@ -71,38 +72,46 @@ def running_html(settings: Settings, frame: Frame) -> str:
     )
 
 
-def done_html(settings: Settings, film: list[Frame]) -> str:
-    """The result, and how the first images came to be: x_t above the prediction x0, from noise on the left to data."""
-    last = film[-1]
+def done_html(settings: Settings, film: Film) -> str:
+    """The result, large, and every step that led to it under one scrubber: x_t, the predicted x0, the noise."""
+    last, frames = film.last, film.frames
     name = {"all": "of every class in turn", "none": "of no class in particular"}.get(
         settings.cls, f"of {settings.cls}"
     )
     image = grid(last.x)
     file = f"{settings.model}-{settings.cls}-{settings.sampler}-{settings.steps}-seed{settings.seed}.png"
     large = enlarge(np.asarray(image).reshape(image.height, image.width, -1), max(1, BOX // max(image.size)))
-    left = figure("<b>Samples</b>", pixels(last.x, f"{settings.count} generated images {name}", BOX))
-    shown = film_frames(film)
-    rows = torch.stack(
-        [torch.stack([f.x for f in shown], 1), torch.stack([f.x0 for f in shown], 1)], 1
-    )  # [B, 2, K, ...]
-    tiles = rows[: FILM // 2].flatten(0, 2)
-    whose = "it" if len(rows) == 1 else f"the first {min(len(rows), FILM // 2)}"
-    right = figure(
-        f"<b>How {whose} came to be</b>: x<sub>t</sub>, and below it the predicted x<sub>0</sub>, "
-        + (f"from t = {shown[0].t:.2f} to the end" if len(shown) > 1 else "in a single step"),
-        pixels(tiles, "Film strips from noise to data", BOX, columns=len(shown)),
-    )
     save = f'<a download="{file}" href="{data_uri(large, settings._asdict())}">Download PNG</a>'
+    run = player(
+        [
+            Pictures("<b>x<sub>t</sub></b>: at the last step, the samples", [f.x for f in frames],
+                     f"{settings.count} generated images {name}", box=BOX),
+            Pictures("<b>x<sub>0</sub> predicted</b>", [f.x0 for f in frames],
+                     "The images the network expects in the end", box=SIDE, small_box=150),
+            Pictures("<b>noise predicted</b>", [f.eps for f in frames],
+                     "What is left of x_t without the predicted images", box=SIDE, small_box=150),
+        ],
+        [numbers_html(f, last.i) for f in frames],
+        total=last.i,
+        tiles=[f"seed {settings.seed + k}" for k in range(settings.count)],
+        lead=True,
+    )  # fmt: skip
+    noise = (
+        '<p class="note">Noise predicted = (x<sub>t</sub> − α x<sub>0</sub>) / σ, with x<sub>0</sub> as predicted.</p>'
+    )
     return (
-        f'<div class="done"><div class="row">{left}{right}</div><p class="line">{describe(settings, last)} '
-        f"&nbsp; {save}</p>{mapping()}</div>"
+        f'<div class="done">{run}<p class="line">{describe(settings, last)} &nbsp; {save}</p>{mapping()}{noise}</div>'
     )
 
 
-def film_frames(film: list[Frame]) -> list[Frame]:
-    """At most FILM of the kept frames, evenly spread, the last always among them."""
-    k = min(FILM, len(film))
-    return [film[round(j * (len(film) - 1) / max(k - 1, 1))] for j in range(k)]
+def numbers_html(frame: Frame, steps: int) -> str:
+    """Where a step is on its way, and how far it went."""
+    snr = math.exp(2 * frame.lam)
+    moved = "" if math.isnan(frame.update) else f"<br>moved by {frame.update:.3f} a pixel"
+    return (
+        f"<b>Step {frame.i} of {steps}</b> · t = {frame.t:.3f}<br>"
+        f"σ = {frame.sigma:.3f} · SNR {snr:,.{0 if snr >= 100 else 2}f}{moved}"
+    )
 
 
 def mapping() -> str:
@@ -138,9 +147,9 @@ def sample(
     if not 0 <= seed < 2**31:
         raise ValueError(f"Seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
     settings = Settings(model, cls, sampler, steps, guidance, int(seed), count, eta, spacing)
-    film, shown = [], 0.0
+    film, shown = Film(), 0.0
     for frame in frames(settings):
-        film = thinned([*film, frame])
+        film.add(frame)
         preview = gr.skip()
         if time.perf_counter() - shown > PREVIEW_GAP:
             preview, shown = running_html(settings, frame), time.perf_counter()
@@ -148,17 +157,15 @@ def sample(
     yield done_html(settings, film), summary(settings, frame, finished=True)
 
 
-def thinned(film: list[Frame], most: int = 4 * FILM) -> list[Frame]:
-    """Every other frame once there are too many: a run of 1000 steps shall not fill the memory."""
-    return film if len(film) <= most else [*film[:-1:2], film[-1]]
-
-
 def first_result() -> str:
     """What the tab opens with: the default settings, run when the app starts."""
     if not MODELS:
         return notice("There is no model in checkpoints/ yet: `python train.py mnist` makes one.")
     settings = Settings(next(iter(MODELS)))
-    return done_html(settings, list(frames(settings)))
+    film = Film()
+    for frame in frames(settings):
+        film.add(frame)
+    return done_html(settings, film)
 
 
 def build(models: dict[str, Model]) -> None:

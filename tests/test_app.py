@@ -21,7 +21,7 @@ from diffusion_core.images import to_uint8
 from diffusion_core.networks import UNet
 from diffusion_core.schedules import SCHEDULES, VPLinear
 from tabs import evaluate, forward
-from tabs.widgets.runs import JUDGES, MODELS
+from tabs.widgets.runs import JUDGES, MODELS, Film, Frame, Settings, frames
 
 PICTURE = np.arange(64, dtype=np.uint8).reshape(8, 8, 1) * 4
 SAMPLE = dict(
@@ -199,12 +199,26 @@ def test_sample_refuses_in_one_sentence_and_the_next_request_works(client, chang
     assert run(client)["finished"]
 
 
-def test_long_runs_keep_a_bounded_film_that_ends_with_the_last_frame():
-    film = []
-    for k in range(1000):
-        film = app.sample.thinned([*film, k])
-    assert film[-1] == 999 and film[0] == 0 and len(film) <= 4 * app.sample.FILM
-    assert len(app.sample.film_frames(film)) == app.sample.FILM
+def test_long_runs_keep_a_bounded_film_evenly_spread_that_ends_with_the_last_frame():
+    blank = [None] * len(Frame._fields)
+    for length in (1, 40, 64, 65, 333, 1000):
+        film = Film(most=64)
+        for i in range(1, length + 1):
+            film.add(Frame(*blank)._replace(i=i))
+        kept = [f.i for f in film.frames]
+        assert kept[-1] == length and len(kept) <= 65 and len(kept) >= min(length, 32)
+        assert len(set(np.diff(kept[:-1]))) <= 1
+
+
+def test_a_frames_noise_is_what_is_left_of_x_without_x0_and_the_update_is_between_frames(tiny):
+    settings = Settings("tiny", "cat", steps=5, count=3)
+    *before, last = frames(settings)
+    for f in before:
+        alpha = f.sigma * np.exp(f.lam)
+        torch.testing.assert_close(alpha * f.x0 + f.sigma * f.eps, f.x, rtol=1e-4, atol=1e-5)
+    assert np.isnan(before[0].update)
+    moved = [(last.x - before[-1].x)[k].square().mean().sqrt().item() for k in range(3)]
+    assert last.update == pytest.approx(np.mean(moved), rel=1e-5)
 
 
 # Starting ---------------------------------------------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 import app
+from tabs.widgets.player import HEAD, Points, player
+from tabs.widgets.style import CSS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright from PyPI")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -63,7 +66,7 @@ def test_the_page_opens_filled_fits_its_width_and_fetches_nothing_from_outside(p
     for image in page.locator("#forward-stage img").all():
         assert image.get_attribute("alt")
     page.get_by_role("tab", name="Sample").click()
-    page.wait_for_selector("#sample-stage img")
+    page.wait_for_selector("#sample-stage .player")
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     assert page.foreign == []
 
@@ -104,7 +107,7 @@ def test_the_reset_arrow_and_typed_numbers_move_the_picture_with_the_box(page):
 
 def test_one_step_keeps_the_stage_as_high_as_it_was(page):
     page.get_by_role("tab", name="Sample").click()
-    page.wait_for_selector("#sample-stage .done img")
+    page.wait_for_selector("#sample-stage .sheet")
     before = page.locator("#sample-stage").bounding_box()
     page.locator("#steps input[type=number]").fill("1")
     page.wait_for_function(
@@ -116,14 +119,87 @@ def test_one_step_keeps_the_stage_as_high_as_it_was(page):
 
 def test_eight_steps_draw_sixteen_digits(page):
     page.get_by_role("tab", name="Sample").click()
-    before = source(page, "#sample-stage .done img")
+    grid = page.locator("#sample-stage .sheet").first
+    before = grid.get_attribute("style")
     page.locator("#steps input[type=number]").fill("8")
     page.locator("#generate").click()
-    changed(page, "#sample-stage .done img", before, timeout=60_000)
-    page.wait_for_function("document.querySelector('#sample-stage .line').innerText.includes('8 network calls')")
-    grid = page.locator("#sample-stage .done img").first
-    assert grid.evaluate("e => [e.naturalWidth, e.naturalHeight]") == [4 * 29 - 1, 4 * 29 - 1]  # 4 x 4 digits of 28
+    page.wait_for_function(
+        "document.querySelector('#sample-stage .done .line')?.innerText.includes('8 network calls')", timeout=60_000
+    )
+    assert grid.get_attribute("style") != before
+    width, height = grid.evaluate(
+        "async e => { const i = new Image(); i.src = e.style.backgroundImage.slice(5, -2); await i.decode();"
+        " return [i.naturalWidth, i.naturalHeight] }"
+    )
+    assert (width, height) == (4 * 29 - 1, 8 * (4 * 29 - 1))  # eight frames of 4 x 4 digits of 28, and the gaps
     assert grid.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+
+
+def test_scrubbing_by_key_and_hand_moves_picture_and_line_and_asks_the_server_nothing(page):
+    page.get_by_role("tab", name="Sample").click()
+    range_ = page.locator("#sample-stage .player input[type=range]")
+    range_.wait_for()
+    page.wait_for_timeout(500)  # what the page itself still fetches
+    requests = []
+    page.on("request", lambda r: requests.append(r.url) if r.url.startswith("http") else None)
+    sheet, line = page.locator("#sample-stage .sheet").first, page.locator("#sample-stage .numbers")
+
+    def offset():
+        return sheet.evaluate("e => parseFloat(getComputedStyle(e).backgroundPositionY)")
+
+    last, text = offset(), line.inner_text()
+    count = int(range_.get_attribute("max")) + 1
+    assert text.startswith(f"Step {count} of {count}")
+    height = sheet.bounding_box()["height"]
+    range_.focus()
+    for key, k in {"ArrowLeft": count - 2, "ArrowRight": count - 1, "Home": 0, "End": count - 1}.items():
+        page.keyboard.press(key)
+        assert line.inner_text().startswith(f"Step {k + 1} of {count}")
+        assert offset() == pytest.approx(-k * height) and range_.input_value() == str(k)
+        assert range_.get_attribute("aria-valuetext").startswith(f"Step {k + 1} of")
+    assert offset() == last and line.inner_text() == text
+    box = range_.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert 0 < int(range_.input_value()) < count - 1
+    page.keyboard.press("Home")
+    page.keyboard.press("Space")  # plays to the end and stops there
+    page.wait_for_function("document.querySelector('.player .play').innerText === 'Pause'")
+    page.wait_for_function(f"document.querySelector('.player input').value === '{count - 1}'", timeout=20_000)
+    page.wait_for_function("document.querySelector('.player .play').innerText === 'Play'")
+    assert requests == []
+
+
+def test_particles_are_drawn_where_they_are_and_move_with_the_scrubber(browser):
+    frames = np.array([[[-0.5, 0.5]], [[0.5, -0.5]]])  # one particle, top left and then bottom right
+    html = player([Points("particles", frames, (-1, 1, -1, 1), box=200)], ["first", "second"], start=0)
+    page = browser.new_page()
+    page.set_content(f"<head><style>{CSS}</style>{HEAD}</head><body></body>")
+    page.evaluate("html => { document.body.innerHTML = html }", html)  # as a result arrives: its scripts would not run
+    ink = """([x, y]) => document.querySelector('canvas').getContext('2d').getImageData(x, y, 1, 1).data[3]"""
+    page.wait_for_function("document.querySelector('canvas').width === 200")
+    assert page.evaluate(ink, [50, 50]) > 0 and page.evaluate(ink, [150, 150]) == 0
+    page.locator("input[type=range]").press("ArrowRight")
+    assert page.evaluate(ink, [50, 50]) == 0 and page.evaluate(ink, [150, 150]) > 0
+    assert page.locator(".numbers").inner_text() == "second"
+    page.close()
+
+
+def test_a_click_enlarges_one_image_with_its_own_path_and_another_goes_back(page):
+    page.get_by_role("tab", name="Sample").click()
+    sheets = page.locator("#sample-stage .sheet")
+    sheets.first.wait_for()
+    box = sheets.first.bounding_box()
+    unit = box["width"] / (4 * 29 - 1)
+    sheets.first.click(position={"x": (29 + 14) * unit, "y": (2 * 29 + 14) * unit})  # second column, third row
+    shown = page.locator("#sample-stage [data-act=tile]")
+    assert shown.evaluate("e => e.selectedOptions[0].text") == f"seed {7 + 9}"
+    for sheet in sheets.all():
+        x, y = (float(sheet.evaluate(f"e => e.style.getPropertyValue('{v}')")) for v in ("--x", "--y"))
+        assert (x, y) == (29, 58)
+        side = sheet.bounding_box()
+        assert side["width"] == side["height"] and side["width"] % 28 == 0
+    page.keyboard.press("Escape")
+    assert shown.input_value() == "" and sheets.first.bounding_box() == box
 
 
 def test_stop_acts_at_once_and_keeps_what_there_is(page):
@@ -149,7 +225,7 @@ def test_what_is_wrong_is_said_on_the_page_and_the_next_try_works(page):
     page.locator("#seed input").fill("-4")
     page.locator("#generate").click()
     page.get_by_text("Seed must be a whole number").first.wait_for(timeout=20_000)
-    assert page.locator("#sample-stage .done img").count() == 2  # the old result is still there
+    assert page.locator("#sample-stage .sheet").count() == 3  # the old result is still there
     page.locator("#seed input").fill("4")
     page.locator("#generate").click()
     page.wait_for_function(

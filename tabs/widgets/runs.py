@@ -1,5 +1,6 @@
 """Running a model for the page: the settings of a run, its steps, and one line that says what a run was."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from diffusion_core.checkpoint import Model
 from diffusion_core.classifier import Judge
-from diffusion_core.denoisers import Clipped, Guided
+from diffusion_core.denoisers import Clipped, Guided, to_eps
+from diffusion_core.metrics import rmse
 from diffusion_core.samplers import SAMPLERS, generate
 
 from .controls import gpu
@@ -38,14 +40,40 @@ class Settings(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One step of a run, on the CPU: x and x0 [B, C, H, W]."""
+    """One step of a run, on the CPU: x, x0 and eps [B, C, H, W].
+
+    eps is the noise in x if x0 is right; lam is half the log-SNR at t; update is how far the step moved x, a pixel.
+    """
 
     i: int
     t: float
+    sigma: float
+    lam: float
     x: Tensor
     x0: Tensor
+    eps: Tensor
+    update: float
     nfe: int
     seconds: float
+
+
+class Film:
+    """At most `most` frames of a run, evenly spread over its steps, and always the last: memory that does not grow."""
+
+    def __init__(self, most: int = 64):
+        self.most, self.stride, self.kept, self.last = most, 1, [], None
+
+    def add(self, frame: Frame) -> None:
+        self.last = frame
+        if frame.i % self.stride == 0:
+            self.kept.append(frame)
+        if len(self.kept) > self.most:
+            self.stride *= 2
+            self.kept = [f for f in self.kept if f.i % self.stride == 0]
+
+    @property
+    def frames(self) -> list[Frame]:
+        return self.kept if self.kept and self.kept[-1] is self.last else [*self.kept, self.last]
 
 
 @gpu(duration=60)
@@ -64,10 +92,15 @@ def frames(settings: Settings) -> Iterator[Frame]:
         spacing=settings.spacing,
         eta=settings.eta,
     )
-    started = time.perf_counter()
+    started, before = time.perf_counter(), None
     for step in run:
-        x, x0 = (model.codec.decode(v).to("cpu", torch.float32) for v in (step.x, step.x0))
-        yield Frame(step.i, step.t, x, x0, step.nfe, time.perf_counter() - started)
+        t = torch.tensor(step.t, dtype=torch.float64)
+        alpha, sigma, lam = (fn(t).item() for fn in (D.schedule.alpha, D.schedule.sigma, D.schedule.lam))
+        shown = (step.x, step.x0, to_eps(step.x0, step.x, alpha, sigma))
+        x, x0, eps = (model.codec.decode(v).to("cpu", torch.float32) for v in shown)
+        update = math.nan if before is None else rmse(step.x, before).mean().item()
+        before = step.x
+        yield Frame(step.i, step.t, sigma, lam, x, x0, eps, update, step.nfe, time.perf_counter() - started)
 
 
 def describe(settings: Settings, frame: Frame) -> str:

@@ -148,6 +148,28 @@ table.numbers td + td { color: var(--faint); }
         vertical-align: middle; margin-right: 8px; }
 .busy i { display: block; height: 100%; background: var(--accent); }
 .stop-word { display: none; } [data-run=stopped] .stop-word { display: inline; } [data-run=stopped] .busy { display: none; }
+.player { display: flex; gap: 20px; flex-wrap: wrap; align-items: flex-start; }
+.player .side { flex: 1 1 320px; min-width: 0; } .player .panels { display: flex; gap: 20px; flex-wrap: wrap; }
+.sheet-box { width: calc(var(--w) * var(--s) * 1px); height: calc(var(--h) * var(--s) * 1px); }
+.sheet { --z: var(--s); width: calc(var(--w) * var(--z) * 1px); height: calc(var(--h) * var(--z) * 1px);
+         background-color: var(--ground); background-repeat: no-repeat; image-rendering: pixelated;
+         background-size: calc(var(--w) * var(--z) * 1px) auto;
+         background-position: calc(var(--x, 0) * var(--z) * -1px) calc((var(--k) * var(--h) + var(--y, 0)) * var(--z) * -1px); }
+.player:has([data-act=tile]) .sheet { cursor: zoom-in; }
+.player.one .sheet { --z: var(--z-one); width: calc(var(--tw) * var(--z) * 1px); height: calc(var(--th) * var(--z) * 1px);
+                     cursor: zoom-out; }
+.plane { position: relative; width: calc(var(--box) * 1px); max-width: 100%; aspect-ratio: 1; overflow: hidden; }
+.plane > * { position: absolute; inset: 0; width: 100%; height: 100%; }
+.plane canvas { color: var(--own); } .plane .noise { --own: var(--noise); } .plane .data { --own: var(--data); }
+.bar { display: flex; gap: 6px; align-items: center; margin: 12px 0 8px; }
+.bar input[type=range] { flex: 1 1 80px; min-width: 60px; accent-color: var(--accent); height: 32px; margin: 0 4px; }
+.bar button, .player select { height: 32px; padding: 0 10px; border: 1px solid var(--line); border-radius: 6px; color: var(--ink);
+                              background: var(--panel); font-size: 0.9rem; }
+.player select { padding: 0 4px; font-size: 0.85rem; appearance: auto; } .bar .play { min-width: 66px; }
+.bar button:hover, .player select:hover { border-color: var(--accent); }
+.player :is(input, select):focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.numbers { font-variant-numeric: tabular-nums; color: var(--ink); font-size: 0.95rem; min-height: 3em; }
+.numbers p { margin: 0; } .which { display: block; margin-top: 8px; font-size: 0.85rem; color: var(--faint); } .player .note { margin: 8px 0 0; }
 @media (max-width: 1100px) {
   .work { grid-template-columns: minmax(0, 1fr); gap: 12px; }
   .work > .controls { grid-row: 2; grid-column: 1; } .work > .stage { grid-column: 1; grid-row: 1; }
@@ -155,7 +177,7 @@ table.numbers td + td { color: var(--faint); }
   .controls > .buttons { order: -1; }
 }
 @media (max-width: 960px) {
-  .pixels { --s: var(--s-small) !important; }
+  .pixels, .sheet-box { --s: var(--s-small) !important; --z-one: var(--z-one-small) !important; }
   .sum { display: grid; grid-template-columns: auto 1fr; gap: 4px 8px; min-height: 0; margin-bottom: 10px; align-items: end; }
   .sum > .panel { grid-row: 1 / span 2; } .sum .term { gap: 4px; } .sum .term b { font-size: 1rem; }
   .sum .op { font-size: 0.9rem; min-width: 6.5ch; } .sum .term figcaption { font-size: 0.75rem; margin-bottom: 2px; }

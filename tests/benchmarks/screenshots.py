@@ -22,7 +22,7 @@ def main() -> None:
         page.wait_for_timeout(1000)
         page.screenshot(path=docs / "forward.png", full_page=True)
         page.get_by_role("tab", name="Sample").click()
-        page.wait_for_selector("#sample-stage img")
+        page.wait_for_selector("#sample-stage .player")
         page.wait_for_timeout(500)
         page.screenshot(path=docs / "sample.png", full_page=True)
         browser.close()
