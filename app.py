@@ -15,7 +15,7 @@ import torch
 from diffusion_core.checkpoint import Model, load
 from diffusion_core.classifier import Judge, load_classifier
 from tabs import evaluate, forward, sample
-from tabs.widgets.player import HEAD
+from tabs.widgets import player, recipes
 from tabs.widgets.runs import JUDGES, MODELS
 from tabs.widgets.style import CSS, THEME
 
@@ -61,11 +61,11 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
             "Noise a picture, then sample new ones from noise: every number is of the picture above it.",
             elem_classes="lead",
         )
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab("Forward", id="forward"):
                 forward.build(models, forward.draw(forward.sources()[0]))
             with gr.Tab("Sample", id="sample"):
-                sample.build(models)
+                sample.build(models, page, tabs)
             with gr.Tab("Evaluate", id="evaluate"):
                 evaluate.build()
     return page.queue(max_size=32)
@@ -76,7 +76,7 @@ def launch_options() -> dict:
     return dict(
         theme=THEME,
         css=CSS,
-        head=HEAD,
+        head=player.HEAD + recipes.HEAD,
         footer_links=["api"],
         ssr_mode=False,
         run_history=False,

@@ -1,5 +1,7 @@
 """Sample: from noise to images, with the sampler, the number of steps and the guidance in the viewer's hand."""
 
+import html
+import json
 import math
 import random
 import time
@@ -9,15 +11,17 @@ import gradio as gr
 import numpy as np
 
 from diffusion_core.checkpoint import Model
-from diffusion_core.images import enlarge, grid
+from diffusion_core.images import enlarge, grid, read_recipe
 from diffusion_core.samplers import SAMPLERS
 from diffusion_core.schedules import Discrete
 
 from .widgets.controls import plainly, slider
 from .widgets.html import data_uri, figure, notice, pixels
 from .widgets.player import Pictures, player
+from .widgets.recipes import actions, settings_from
 from .widgets.runs import MODELS, Film, Frame, Settings, describe, frames
 
+TABS = ("forward", "sample", "evaluate")  # what a link can open
 BOX = 470  # side of the two pictures, in page pixels
 SIDE = 262  # and of those at the result's side
 PREVIEW_GAP = 0.08  # seconds between two previews: more often only slows the run down
@@ -30,7 +34,11 @@ SPACING_NAMES = {
 }
 # Whether the run was stopped is kept outside of what is streamed: a frame under way when Stop is pressed may yet come.
 STOPPED = "() => { document.querySelector('#sample-stage').closest('.stage').dataset.run = 'stopped' }"
-STARTED = "(...inputs) => { document.querySelector('#sample-stage').closest('.stage').dataset.run = ''; return inputs }"
+STARTED = """(...inputs) => {
+  const stage = document.querySelector('#sample-stage'); // not there yet while a link opens the tab
+  if (stage) stage.closest('.stage').dataset.run = '';
+  return inputs;
+}"""
 
 
 def spacing_choices(model: Model | None) -> list[tuple[str, str]]:
@@ -81,7 +89,8 @@ def done_html(settings: Settings, film: Film) -> str:
     image = grid(last.x)
     file = f"{settings.model}-{settings.cls}-{settings.sampler}-{settings.steps}-seed{settings.seed}.png"
     large = enlarge(np.asarray(image).reshape(image.height, image.width, -1), max(1, BOX // max(image.size)))
-    save = f'<a download="{file}" href="{data_uri(large, settings._asdict())}">Download PNG</a>'
+    classes = classes_of(settings)
+    seeds = [(settings.seed + k, c) for k, c in enumerate(classes)]
     run = player(
         [
             Pictures("<b>x<sub>t</sub></b>: at the last step, the samples", [f.x for f in frames],
@@ -93,15 +102,22 @@ def done_html(settings: Settings, film: Film) -> str:
         ],
         [numbers_html(f, last.i) for f in frames],
         total=last.i,
-        tiles=[f"seed {settings.seed + k}" for k in range(settings.count)],
+        tiles=[f"seed {seed}" + (f", {c}" if c != "none" else "") for seed, c in seeds],
+        chosen=f"<button type=\"button\" data-use='{html.escape(json.dumps(seeds))}'>Use this seed</button>",
         lead=True,
     )  # fmt: skip
     noise = (
         '<p class="note">Noise predicted = (x<sub>t</sub> − α x<sub>0</sub>) / σ, with x<sub>0</sub> as predicted.</p>'
     )
-    return (
-        f'<div class="done">{run}<p class="line">{describe(settings, last)} &nbsp; {save}</p>{mapping()}{noise}</div>'
-    )
+    take = actions(settings, data_uri(large, settings._asdict()), file)
+    return f'<div class="done">{run}<p class="line">{describe(settings, last)}</p>{take}{mapping()}{noise}</div>'
+
+
+def classes_of(settings: Settings) -> list[str]:
+    """The class that each image was asked for; "none" where there was none."""
+    names = MODELS[settings.model].classes
+    every = settings.cls == "all" and names
+    return [names[k % len(names)] if every else settings.cls for k in range(settings.count)]
 
 
 def numbers_html(frame: Frame, steps: int) -> str:
@@ -168,7 +184,48 @@ def first_result() -> str:
     return done_html(settings, film)
 
 
-def build(models: dict[str, Model]) -> None:
+def opened(settings: Settings) -> list:
+    """Updates of the controls that show these settings, and of what makes them run."""
+    model = MODELS[settings.model]
+    return [
+        time.time(),
+        settings.model,
+        gr.Radio(class_choices(model), value=settings.cls),
+        *settings[2:8],
+        gr.Dropdown(spacing_choices(model), value=settings.spacing),
+    ]
+
+
+@plainly
+def open_link(request: gr.Request) -> list:
+    """What the page's address asks for: a tab, and in it the settings of a run."""
+    query = dict(request.query_params)
+    tab = gr.Tabs(selected=query["tab"]) if query.get("tab") in TABS else gr.skip()
+    if query.get("tab") != "sample" or "model" not in query:
+        return [tab, *[gr.skip()] * 10]
+    return [tab, *opened(settings_from(query))]
+
+
+@plainly
+def open_picture(path: str | None) -> list:
+    """The settings inside a picture that was made here."""
+    if path is None:
+        return [gr.skip()] * 10
+    recipe = read_recipe(path)
+    if recipe is None:
+        raise ValueError("This picture holds no recipe; one saved here with Download PNG is needed.")
+    return opened(settings_from(recipe))
+
+
+def sample_again(again: float, *inputs) -> Iterator[tuple[str, dict]]:
+    """`sample`, if a link or a picture has just set the controls; a page that opens as usual has its result already."""
+    if again:
+        yield from sample(*inputs)
+    else:
+        yield gr.skip(), gr.skip()
+
+
+def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs) -> None:
     """The tab's controls on the left and its stage on the right."""
     names = list(models)
     start = Settings(names[0] if names else "")
@@ -219,27 +276,40 @@ def build(models: dict[str, Model]) -> None:
                 spacing = gr.Dropdown(
                     spacing_choices(models.get(start.model)), value=start.spacing, label="Times of the steps"
                 )
+                picture = gr.File(
+                    label="Repeat a picture: drop a PNG made here", file_types=["image"], height=90, elem_classes="drop"
+                )
             with gr.Row(elem_classes="buttons"):
                 go = gr.Button("Generate", variant="primary", elem_id="generate", min_width=80)
                 stop = gr.Button("Stop", elem_id="stop", min_width=80)
         with gr.Column(elem_classes="stage"):
             stage = gr.HTML(first_result(), elem_id="sample-stage")
-    about = gr.JSON(visible=False)
+    about, again = gr.JSON(visible=False), gr.State(0)
 
     inputs = [model, cls, sampler, steps, guidance, seed, count, eta, spacing]
     outputs = [stage, about]
     # Generate and the changes of a control are events of their own: typing a number and pressing Generate is both,
     # and with the last change waiting behind the button's run, Stop would only make room for it.
-    limits = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=STARTED)
-    pressed = go.click(sample, inputs, outputs, api_name="sample", **limits)
-    limits |= dict(api_visibility="private", trigger_mode="always_last")
+    once = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=STARTED)
+    pressed = go.click(sample, inputs, outputs, api_name="sample", **once)
+    limits = once | dict(api_visibility="private", trigger_mode="always_last")
     numbers = [control.change for control in (steps, guidance, eta, count, seed)]  # by hand, key, arrow or die
-    changed = gr.on([cls.input, sampler.input, spacing.input, *numbers], sample, inputs, outputs, **limits)
+    changed = gr.on(
+        [cls.input, sampler.input, spacing.input, *numbers, again.change], sample, inputs, outputs, **limits
+    )
     die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")
-    stop.click(None, cancels=[pressed, changed]).then(None, js=STOPPED)
     model.input(
         lambda name: (chips(models[name]), gr.Dropdown(spacing_choices(models[name]), value="lam")),
         model,
         [cls, spacing],
         api_visibility="private",
     )
+    controls = [again, *inputs]
+    opened = [
+        event.success(sample_again, controls, outputs, api_visibility="private", **once)
+        for event in (
+            page.load(open_link, None, [tabs, *controls], api_visibility="private", show_progress="hidden"),
+            picture.change(open_picture, picture, controls, api_visibility="private", show_progress="hidden"),
+        )
+    ]
+    stop.click(None, cancels=[pressed, changed, *opened]).then(None, js=STOPPED)

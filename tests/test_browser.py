@@ -1,12 +1,15 @@
 """The page in a real browser: what a visitor does first, at the width of a desk and of a telephone."""
 
 import shutil
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
 
 import app
 from tabs.widgets.player import HEAD, Points, player
+from tabs.widgets.recipes import link
+from tabs.widgets.runs import Settings
 from tabs.widgets.style import CSS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright from PyPI")
@@ -192,7 +195,7 @@ def test_a_click_enlarges_one_image_with_its_own_path_and_another_goes_back(page
     unit = box["width"] / (4 * 29 - 1)
     sheets.first.click(position={"x": (29 + 14) * unit, "y": (2 * 29 + 14) * unit})  # second column, third row
     shown = page.locator("#sample-stage [data-act=tile]")
-    assert shown.evaluate("e => e.selectedOptions[0].text") == f"seed {7 + 9}"
+    assert shown.evaluate("e => e.selectedOptions[0].text") == f"seed {7 + 9}, 9"
     for sheet in sheets.all():
         x, y = (float(sheet.evaluate(f"e => e.style.getPropertyValue('{v}')")) for v in ("--x", "--y"))
         assert (x, y) == (29, 58)
@@ -231,3 +234,32 @@ def test_what_is_wrong_is_said_on_the_page_and_the_next_try_works(page):
     page.wait_for_function(
         "document.querySelector('#sample-stage .line').innerText.includes('seeds 4 to 19')", timeout=60_000
     )
+
+
+def test_a_link_opens_tab_and_settings_and_runs_them_and_copies_itself(page, url):
+    settings = Settings("mnist", "3", "heun", 4, 1.5, 21, 2, 0.0, "t")
+    page.goto(url + link(settings))
+    line = "document.querySelector('#sample-stage .done .line')?.innerText"
+    what = "Heun (ODE) · 4 steps · 7 network calls × 2 (guided) · guidance 1.5 · seeds 21 to 22"
+    page.wait_for_function(f"{line}.includes('{what}')", timeout=60_000)
+    assert page.locator("#class label.selected").inner_text() == "3"
+    assert page.locator("#steps input[type=number]").input_value() == "4"
+    copied = page.locator("#sample-stage .done [data-copy-link]").get_attribute("data-copy-link")
+    assert dict(parse_qsl(copied[1:])) == dict(parse_qsl(link(settings)[1:]))
+
+
+def test_a_link_that_cannot_be_run_says_why_and_the_page_works(page, url):
+    page.goto(url + link(Settings("huge")))
+    page.get_by_text("This recipe is of a model 'huge'").first.wait_for()
+    assert page.locator("#forward-stage img").count() == 4
+
+
+def test_an_images_seed_and_class_can_be_used_alone(page):
+    page.get_by_role("tab", name="Sample").click()
+    page.locator("#sample-stage .sheet").first.wait_for()
+    page.locator("#sample-stage [data-act=tile]").select_option("3")  # seed 7 + 3, class 3
+    page.locator("#sample-stage [data-use]").click()
+    line = "document.querySelector('#sample-stage .done .line')?.innerText"
+    page.wait_for_function(f"{line}.includes('seeds 10 to 25')", timeout=60_000)
+    page.wait_for_function("document.querySelector('#class label.selected').innerText === '3'")
+    assert page.locator("#sample-stage [data-act=tile] option").nth(1).inner_text() == "seed 10, 3"

@@ -107,6 +107,7 @@ def player(
     axis: str = "step",
     total: int | None = None,
     tiles: Sequence[str] = (),
+    chosen: str = "",
     lead: bool = False,
     limit: int = LIMIT,
 ) -> str:
@@ -116,6 +117,7 @@ def player(
     axis   what one frame is: "step", "position"
     total  how many there were, if not all of them are given
     tiles  names of the tiles of a panel of pictures ("seed 7"), one of which can be enlarged
+    chosen HTML that appears beside the name of a tile while it is enlarged
     lead   whether the first panel stands large at the left and everything else at its right
     Where the HTML would exceed `limit` characters, fewer frames are shown, evenly spread, and the player says so.
     """
@@ -136,7 +138,7 @@ def player(
     return (
         f'<div class="player" role="group" aria-label="The run, {axis} by {axis}" style="--k:{opened}">{first}'
         f'<div class="side"><div class="panels">{"".join(rest)}</div>{_controls(len(shown), opened, axis)}'
-        f"{_numbers([lines[k] for k in shown], opened)}{_chooser(panels, tiles)}"
+        f"{_numbers([lines[k] for k in shown], opened)}{_chooser(panels, tiles, chosen)}"
         f'<p class="note">{kept}Space plays, arrow keys step, Home and End jump.</p></div></div>'
     )
 
@@ -164,7 +166,7 @@ def _numbers(lines: Sequence[str], opened: int) -> str:
     return f'<div class="numbers">{shown}</div>'
 
 
-def _chooser(panels: Sequence[Pictures | Points], tiles: Sequence[str]) -> str:
+def _chooser(panels: Sequence[Pictures | Points], tiles: Sequence[str], chosen: str) -> str:
     """Which of the tiles is enlarged: nothing to choose where the panels show a single one."""
     count = max((panel.tiles for panel in panels if isinstance(panel, Pictures)), default=1)
     if count < 2:
@@ -174,4 +176,5 @@ def _chooser(panels: Sequence[Pictures | Points], tiles: Sequence[str]) -> str:
     return (
         '<label class="which">Show <select data-act="tile">'
         f'<option value="">all {count}</option>{options}</select> <span class="note">or click an image</span></label>'
+        + (f'<span class="chosen">{chosen}</span>' if chosen else "")
     )

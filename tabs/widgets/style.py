@@ -144,6 +144,13 @@ table.numbers td + td { color: var(--faint); }
 .second .line { margin-top: 0; }
 .line .dim, .note { color: var(--faint); } .note { font-size: 0.82rem; margin: 4px 0 0; }
 .line a { color: var(--accent); font-weight: 700; text-decoration: underline; }
+.actions { display: flex; flex-wrap: wrap; gap: 4px 18px; align-items: baseline; }
+.actions button, .chosen button { border: 0; background: none; padding: 0; color: var(--accent); font-weight: 700; text-decoration: underline;
+  font-size: inherit; cursor: pointer; }
+.chosen { display: none; margin-left: 10px; font-size: 0.85rem; } .player.one .chosen { display: inline; }
+.stage details { margin-top: 8px; font-size: 0.85rem; } .stage summary { color: var(--faint); cursor: pointer; }
+.stage pre { overflow-x: auto; padding: 10px 12px; border: 1px solid var(--line); border-radius: 6px; font-size: 0.8rem; line-height: 1.45;
+  background: transparent; color: var(--ink); }
 .busy { display: inline-block; width: 120px; height: 6px; border-radius: 3px; background: var(--line); overflow: hidden;
         vertical-align: middle; margin-right: 8px; }
 .busy i { display: block; height: 100%; background: var(--accent); }
