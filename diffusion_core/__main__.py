@@ -2,11 +2,15 @@
 
 python -m diffusion_core sample checkpoints/mnist.safetensors --class 3 --out three.png
 python -m diffusion_core evaluate checkpoints/mnist.safetensors --guidance 1.5 --count 2000
+python -m diffusion_core interpolate checkpoints/mnist.safetensors --classes 3 8 --pairs 3 --out paths
 """
 
 import argparse
+import csv
+import io
 import math
 import os
+import random
 import sys
 import time
 import warnings
@@ -18,6 +22,7 @@ from tqdm import tqdm
 
 from .checkpoint import Model, load
 from .classifier import Judge, load_classifier
+from .data import ImageSet, available, load_images
 from .denoisers import Clipped, Guided
 from .evaluate import (
     Plan,
@@ -30,7 +35,11 @@ from .evaluate import (
     results_path,
     standard_plans,
 )
-from .images import grid, save_png
+from .files import write_atomically
+from .images import grid, save_gif, save_png
+from .interpolate import WAYS, follow
+from .metrics import psnr
+from .paths import APPROACHES, Walk, ends, journeys, path, worth
 from .samplers import SAMPLERS, SPACINGS, generate
 
 
@@ -112,6 +121,66 @@ def evaluate(args: argparse.Namespace) -> None:
         torch.distributed.destroy_process_group()
 
 
+def interpolate(args: argparse.Namespace) -> None:
+    """Paths between pairs of distinct classes: a picture and a GIF each, and a table of what they are worth."""
+    if not 1 <= args.pairs <= 100:
+        raise ValueError(f"--pairs must lie between 1 and 100, not {args.pairs}.")
+    model = load(args.checkpoint, best_device())
+    judge = load_judge(args, model, best_device())
+    classes = list(dict.fromkeys(args.classes or model.classes))
+    if len(classes) < 2:
+        raise ValueError(f"A path needs two different classes, not {', '.join(classes) or 'none'}.")
+    dataset = model.config["dataset"]
+    images = load_images(dataset, "test", size=model.shape[-1], download=False) if dataset in available() else None
+    args.source = args.source or ("data" if images else "generated")
+    choose, rows = random.Random(args.seed), []
+    for k in range(args.pairs):
+        a, b = classes if len(classes) == 2 else choose.sample(classes, 2)
+        spec = Walk(a, b, args.way, args.depth, args.positions, args.steps, args.guidance, args.seed + k)
+        write_path(args, model, spec, images, f"{k + 1}-{a}-{b}".replace(" ", "-").replace("/", "-"))
+        with tqdm(total=args.over, desc=f"{a} to {b}", unit="pair", leave=False) as bar:
+            for progress in journeys(model, judge, spec, args.models, args.source, args.over, images):
+                bar.update(progress.done - bar.n)
+        for approach, feats in progress.feats.items():
+            rows += [{"pair": k + 1, "a": a, "b": b, "model": approach, **row} for row in worth(judge, spec, feats)]
+    write_table(args.out, rows, f"{judge.distance}, ends: {args.source}, {args.way}, latents at t = {args.depth:g}")
+
+
+def write_path(args: argparse.Namespace, model: Model, spec: Walk, images: ImageSet | None, name: str) -> None:
+    """One path, a row for each way of decoding, as a PNG and, there and back, as a GIF."""
+    x = [ends(model, args.source, end, [spec.seed], images) for end in (spec.class_a, spec.class_b)]
+    way, found = path(model, spec, *x), {}
+    for approach in args.models:
+        run = follow(approach, model.denoiser, way, steps=spec.steps, guidance=spec.guidance, seeds=[spec.seed])
+        [last] = deque(run, maxlen=1)
+        found[approach] = model.codec.decode(last.x).cpu()
+    recipe = {"checkpoint": args.checkpoint.name, "source": args.source, "models": args.models, **vars(spec)}
+    scale = max(1, 84 // model.shape[-1])
+    save_png(args.out / f"{name}.png", grid(torch.cat(list(found.values())), spec.positions, scale=scale), recipe)
+    there = [grid(torch.stack([row[k] for row in found.values()]), scale=scale) for k in range(spec.positions)]
+    save_gif(args.out / f"{name}.gif", [*there, *there[-2:0:-1]], recipe, ms=200)
+    back = ""
+    if "c" in found:
+        dB = [psnr(found["c"][[k]], image).item() for k, image in zip((0, -1), x, strict=True)]
+        back = f"; the ends come back with {dB[0]:.1f} and {dB[1]:.1f} dB"
+    print(f"{args.out / name}.png: {spec.class_a} to {spec.class_b}, {spec.way}{back}", flush=True)
+
+
+def write_table(folder: Path, rows: list[dict], caption: str) -> None:
+    """path.csv and path.md in the folder, with the same numbers."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_atomically(folder / "path.csv", text.getvalue().encode())
+    cells = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    lines = [list(rows[0].keys()), ["---"] * len(rows[0]), *cells]
+    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    legend = "; ".join(f"({key}) {label}" for key, label in APPROACHES.items())
+    write_atomically(folder / "path.md", f"{caption}\n\n{body}\n\n{legend}\n".encode())
+    print(f"{folder / 'path.csv'}, {folder / 'path.md'}: {caption}")
+
+
 def load_judge(args: argparse.Namespace, model: Model, device: str) -> Judge:
     """Inception if asked for, else the classifier named, else that of the data set, beside the checkpoint."""
     dataset = model.config["dataset"]
@@ -180,6 +249,23 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--standard", action="store_true", help="every row of the page's table instead of one setting")
     p.add_argument("--save", action="store_true", help="keep the result in <checkpoint>-evaluation.json")
     p.set_defaults(run=evaluate)
+
+    p = commands.add_parser("interpolate", help="go from image to image by way of their latents, and measure it")
+    p.add_argument("checkpoint", type=Path)
+    p.add_argument("--classes", nargs="+", help="two, or more to draw distinct ones from; default: all")
+    p.add_argument("--pairs", type=int, default=3, help="paths to write, each between one image of either class")
+    p.add_argument("--positions", type=int, default=9)
+    p.add_argument("--models", nargs="+", choices=APPROACHES, default=list(APPROACHES), help="how to decode")
+    p.add_argument("--way", choices=WAYS, default="slerp", help="what moves")
+    p.add_argument("--depth", type=float, default=0.5, help="time t of the latents")
+    p.add_argument("--steps", type=int, default=20, help="of each encoding and decoding")
+    p.add_argument("--guidance", type=float, default=2.0, help="of (b)")
+    p.add_argument("--seed", type=int, default=0, help="of the first pair: its classes, images and noise")
+    p.add_argument("--over", type=int, default=64, help="pairs of images that each distance is measured over")
+    p.add_argument("--source", choices=("data", "generated"), help="default: data, where the data set is here")
+    p.add_argument("--judge", type=Path, help="classifier; default: <data set>-classifier.safetensors beside it")
+    p.add_argument("--out", type=Path, default=Path("paths"))
+    p.set_defaults(run=interpolate)
     return top
 
 

@@ -8,6 +8,7 @@ around a denoiser.
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .networks import mixed_precision
@@ -48,7 +49,8 @@ def to_x0(output: Tensor, x: Tensor, alpha, sigma, prediction: Prediction) -> Te
 class Denoiser(nn.Module):
     """Interface: `schedule`, and forward(x [B, *S], t [B], cond [B] or None) -> E[x0 | x_t = x] [B, *S].
 
-    cond holds class labels; `null` is the label that means "no class", as does cond None.
+    cond holds class labels; `null` is the label that means "no class", as does cond None. A network takes mixtures of
+    labels too, as weights [B, null + 1].
     """
 
     schedule: Schedule
@@ -99,7 +101,10 @@ class Guided(Denoiser):
             return self.denoiser(x, t, cond)
         if self.null is None:
             raise ValueError("Guidance needs a model trained with classes; this one has none.")
-        both = torch.cat([torch.full_like(cond, self.null), cond])
+        none = torch.full((len(cond),), self.null, device=cond.device)
+        if cond.ndim == 2:
+            none = F.one_hot(none, self.null + 1).to(cond)
+        both = torch.cat([none, cond])
         x0_u, x0_c = self.denoiser(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
         return x0_u + self.scale * (x0_c - x0_u)
 

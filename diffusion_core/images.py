@@ -122,12 +122,17 @@ def save_png(path: str | Path, image: Image.Image, recipe: dict | None = None) -
     write_atomically(path, png(image, recipe))
 
 
-def save_gif(path: str | Path, frames: list[Image.Image], recipe: dict | None = None, *, ms: int = 80) -> None:
-    """Write an endless animation atomically, `ms` milliseconds a frame, with the settings as its comment."""
+def gif(frames: list[Image.Image], recipe: dict | None = None, *, ms: int = 80) -> bytes:
+    """An endless animation as a GIF file, `ms` milliseconds a frame, with the settings that made it as its comment."""
     buffer = io.BytesIO()
     comment = json.dumps(recipe).encode() if recipe is not None else b""
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=ms, loop=0, comment=comment)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_gif(path: str | Path, frames: list[Image.Image], recipe: dict | None = None, *, ms: int = 80) -> None:
+    """Write `gif` atomically."""
+    write_atomically(path, gif(frames, recipe, ms=ms))
 
 
 def read_recipe(path: str | Path) -> dict | None:

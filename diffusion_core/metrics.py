@@ -98,6 +98,18 @@ def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
     return max(0.0, distance.item())  # 0 may come out as a rounding error below it
 
 
+def atypicality(feats: Tensor, stats: FeatureStats) -> Tensor:
+    """How far each of feats [N, d] is from the mean of `stats`, in units of its own spread -> [N].
+
+    Mahalanobis' distance over the root of the number of directions in which there is any spread: the mean of its
+    square over what the statistics are of is 1. It is a number of a single image, which a Frechet distance is not.
+    """
+    values, vectors = torch.linalg.eigh(stats.cov)
+    spread = values > 1e-6 * values.max()
+    along = (_checked(feats) - stats.mean) @ vectors[:, spread] / values[spread].sqrt()
+    return along.square().mean(dim=1).sqrt()
+
+
 def kid(x: Tensor, y: Tensor, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Kernel distance of x [N, d] and y [M, d]: mean and standard deviation over random subsets.
 

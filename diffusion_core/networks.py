@@ -1,7 +1,8 @@
 """The networks: `UNet` for images, `MLP` for points in the plane.
 
 Both are called as net(x, time, cond): x [B, *S] of about unit size, time [B] in 0 .. 1000, cond [B] integer labels
-or None. Label `num_classes` is the null class, "no class"; None means the same for the whole batch.
+or None. Label `num_classes` is the null class, "no class"; None means the same for the whole batch. cond may also be
+weights [B, num_classes + 1] of a mixture of labels: their embeddings' weighted mean is then taken.
 """
 
 import math
@@ -31,7 +32,7 @@ class Embedding(nn.Module):
         emb = self.time(sinusoids(time, self.frequencies))
         if self.label is not None:
             cond = torch.full_like(time, self.num_classes, dtype=torch.long) if cond is None else cond
-            emb = emb + self.label(cond)
+            emb = emb + (self.label(cond) if cond.ndim == 1 else cond @ self.label.weight)
         return F.silu(emb)
 
 

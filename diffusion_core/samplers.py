@@ -381,11 +381,13 @@ def generate(
     cond: Tensor | None = None,
     spacing: Spacing = "lam",
     eta: float = 0.0,
+    start: tuple[Tensor, float] | None = None,
 ) -> Iterator[Step]:
     """Samples from pure noise: steps - 1 moves from t_max to t_min and one last denoise, whose Step.x is the result.
 
-    shape (B, *S) with one seed a sample; cond [B] or None. So n steps of a one-call sampler are n network calls, and
-    n steps of Heun's 2 n - 1. Raises ValueError for an unknown sampler, fewer than 1 step or seeds that do not match.
+    shape (B, *S) with one seed a sample; cond [B] or None; start: a state x and its time to begin at, where that shall
+    not be noise drawn from the seeds. n steps of a one-call sampler are n network calls, and n steps of Heun's 2 n - 1.
+    Raises ValueError for an unknown sampler, fewer than 1 step or seeds that do not match.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"Unknown sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
@@ -393,10 +395,12 @@ def generate(
         raise ValueError(f"At least 1 step is needed, not {steps}.")
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie between 0 (deterministic) and 1 (DDPM), not {eta}.")
-    ts = timesteps(D.schedule, steps - 1, spacing)
+    x, t = start or (None, None)
+    ts = timesteps(D.schedule, steps - 1, spacing, t)
     noise = seeded_noise(seeds)
-    like = next(D.parameters(), torch.zeros(()))
-    x = D.schedule.sigma(ts[0]).item() * noise(torch.empty(shape, device=like.device, dtype=like.dtype))
+    if x is None:
+        like = next(D.parameters(), torch.zeros(()))
+        x = D.schedule.sigma(ts[0]).item() * noise(torch.empty(shape, device=like.device, dtype=like.dtype))
     return _run_and_denoise(D, x, ts, cond, sampler, eta, noise)
 
 

@@ -5,9 +5,12 @@ import math
 import pytest
 import torch
 
-from diffusion_core.interpolate import decode, encode, lerp, slerp
+from diffusion_core.denoisers import Guided, NetDenoiser
+from diffusion_core.interpolate import WAYS, decode, encode, follow, in_steps, lerp, slerp, walk
 from diffusion_core.mixtures import GaussianMixture, MixtureDenoiser
+from diffusion_core.networks import MLP, UNet
 from diffusion_core.samplers import ode, rk45, timesteps
+from diffusion_core.schedules import VPLinear
 
 W = torch.linspace(0, 1, 9, dtype=torch.float64)
 
@@ -137,3 +140,94 @@ def test_each_sample_walks_on_its_own():
     b[2] = a[2]  # one that takes the fallback
     for k in range(4):
         close(slerp(a, b, W)[:, k], slerp(a[[k]], b[[k]], W)[:, 0])
+
+
+def test_in_steps_of_2m_the_round_trip_gains_more_than_an_order_with_twice_the_steps(smooth):
+    errors = [round_trip_error(smooth, in_steps(n)) for n in (40, 80, 160)]
+    assert errors[0] > 3.5 * errors[1] > 3.5**2 * errors[2]
+
+
+def test_a_latent_taken_earlier_is_the_same_quantile_of_the_marginal_there():
+    mu, s, x, schedule, t = 0.7, 0.5, f64([-0.2], [0.9]), VPLinear(), 0.4
+    alpha, sigma, *_ = schedule.table(f64(schedule.t_min, t))
+    S = [math.hypot(a * s, b) for a, b in zip(alpha, sigma, strict=True)]
+    z = encode(MixtureDenoiser(GaussianMixture(f64([mu]), s), schedule), x, solver=adaptive(1e-9), depth=t)
+    close(z, alpha[1] * mu + S[1] / S[0] * (x - alpha[0] * mu), rtol=1e-6, atol=1e-6)
+
+
+# Classes on the way, and the three ways of decoding ---------------------------------------------------------------
+
+
+def network(classes=3):
+    torch.manual_seed(0)
+    net = UNet(1, width=8, num_classes=classes)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.15)
+    return NetDenoiser(net.eval().requires_grad_(False), VPLinear())
+
+
+def weights(rows):
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+def test_all_weight_on_one_class_is_that_class_guided_or_not(scale):
+    D = Guided(network(), scale)
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([0.3, 0.8])
+    close(D(x, t, weights([[0, 1, 0, 0], [0, 0, 0, 1]])), D(x, t, torch.tensor([1, 3])), rtol=1e-5, atol=1e-5)
+
+
+def test_a_mixture_of_classes_has_the_mean_of_their_embeddings():
+    net = MLP(width=16, num_classes=2)
+    time = torch.tensor([100.0])
+    mixed = net.embedding(time, weights([[0.25, 0.75, 0.0]]))
+    table = net.embedding.label.weight
+    with torch.no_grad():
+        table[0], table[1] = 0.25 * table[0] + 0.75 * table[1], 0
+    close(mixed, net.embedding(time, torch.tensor([0])), rtol=1e-5, atol=1e-6)
+
+
+def test_what_moves_is_what_the_way_says():
+    D, (a, b) = network(), latents(2, 4, 1, 8, 8).float()
+    labels = torch.zeros(4, dtype=torch.long), torch.full((4,), 2)
+    for name, way in WAYS.items():
+        path = walk(D, a, b, 1.0, way, W, labels)
+        close(path.z[0], a, rtol=1e-6, atol=1e-6)
+        close(path.z[-1], a if name == "class" else b, rtol=1e-6, atol=1e-6)
+        assert (path.cond is not None) == ("class" in name)
+        assert path.asked[0, 0].tolist() == [1, 0, 0, 0] and path.asked[-1, 0].tolist() == [0, 0, 1, 0]
+        assert path.asked[4, 0].tolist() == ([0.5, 0, 0.5, 0] if "class" in name else [1, 0, 0, 0])
+
+
+def test_a_model_without_classes_has_a_latent_path_only():
+    D, (a, b) = network(0), latents(2, 1, 1, 8, 8).float()
+    path = walk(D, a, b, 1.0, WAYS["slerp"], W)
+    for approach in "abc":
+        *_, last = follow(approach, D, path, steps=2, guidance=2.0, seeds=[0])
+        assert last.x.shape == (9, 1, 8, 8)
+    with pytest.raises(ValueError, match="no classes to go from one to the other"):
+        walk(D, a, b, 1.0, WAYS["class"], W)
+
+
+@pytest.mark.parametrize("way", ["slerp", "lerp", "slerp + class"])
+def test_the_odes_row_begins_and_ends_with_the_reconstructions_of_its_ends(way):
+    D, labels = network(), (torch.tensor([0, 1]), torch.tensor([2, 2]))
+    x = 0.5 * latents(4, 1, 8, 8).float()
+    cond = torch.cat(labels) if WAYS[way].classes else None
+    z = encode(D, x, cond, in_steps(4), depth=0.6)
+    path = walk(D, *z.chunk(2), 0.6, WAYS[way], W, labels)
+    *_, last = follow("c", D, path, steps=4, guidance=2.0, seeds=[0, 1])
+    row = last.x.unflatten(0, (9, 2))
+    *_, back = in_steps(4)(D, z, 0.6, D.schedule.t_min, cond)
+    close(torch.cat([row[0], row[-1]]), back.x, rtol=1e-4, atol=1e-4)
+
+
+def test_the_noise_of_a_pair_is_the_same_all_along_its_path():
+    D, a = network(), latents(2, 1, 8, 8).float()
+    path = walk(D, a, a, 0.6, WAYS["lerp"], W[[0, 4, 8]])
+    *_, last = follow("a", D, path, steps=3, guidance=2.0, seeds=[3, 4])
+    row = last.x.unflatten(0, (3, 2))
+    close(row[1], row[0], rtol=1e-4, atol=1e-4)
+    close(row[2], row[0], rtol=1e-4, atol=1e-4)
+    *_, alone = follow("a", D, walk(D, a[1:], a[1:], 0.6, WAYS["lerp"], W[:1]), steps=3, guidance=2.0, seeds=[4])
+    close(alone.x, row[0, 1:], rtol=1e-4, atol=1e-4)

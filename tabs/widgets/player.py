@@ -109,6 +109,8 @@ def player(
     tiles: Sequence[str] = (),
     chosen: str = "",
     lead: bool = False,
+    above: str = "",
+    below: str = "",
     limit: int = LIMIT,
 ) -> str:
     """Panels side by side above one scrubber; lines[k] is the HTML of the numbers that go with frame k.
@@ -119,6 +121,7 @@ def player(
     tiles  names of the tiles of a panel of pictures ("seed 7"), one of which can be enlarged
     chosen HTML that appears beside the name of a tile while it is enlarged
     lead   whether the first panel stands large at the left and everything else at its right
+    above  HTML over the panels, as `below` is under the controls; both see the frame's number as the variable --k
     Where the HTML would exceed `limit` characters, fewer frames are shown, evenly spread, and the player says so.
     """
     count = len(lines)
@@ -127,7 +130,7 @@ def player(
     while True:
         shown = evenly(count, most)
         content = [panel.html(shown) for panel in panels]
-        size = sum(map(len, content))
+        size = sum(map(len, content)) + len(above) + len(below)
         if size <= 0.98 * limit or most <= 2:
             break
         most = max(2, min(most - 1, int(most * 0.95 * limit / size)))
@@ -136,10 +139,10 @@ def player(
     first, rest = ("".join(content[:1]), content[1:]) if lead else ("", content)
     kept = f"{len(shown)} of {total} {axis}s are kept. " if len(shown) < total else ""
     return (
-        f'<div class="player" role="group" aria-label="The run, {axis} by {axis}" style="--k:{opened}">{first}'
+        f'<div class="player" role="group" aria-label="The run, {axis} by {axis}" style="--k:{opened}">{above}{first}'
         f'<div class="side"><div class="panels">{"".join(rest)}</div>{_controls(len(shown), opened, axis)}'
         f"{_numbers([lines[k] for k in shown], opened)}{_chooser(panels, tiles, chosen)}"
-        f'<p class="note">{kept}Space plays, arrow keys step, Home and End jump.</p></div></div>'
+        f'<p class="note">{kept}Space plays, arrow keys step, Home and End jump.</p></div>{below}</div>'
     )
 
 
@@ -167,10 +170,11 @@ def _numbers(lines: Sequence[str], opened: int) -> str:
 
 
 def _chooser(panels: Sequence[Pictures | Points], tiles: Sequence[str], chosen: str) -> str:
-    """Which of the tiles is enlarged: nothing to choose where the panels show a single one."""
-    count = max((panel.tiles for panel in panels if isinstance(panel, Pictures)), default=1)
-    if count < 2:
+    """Which of the tiles is enlarged: nothing to choose where there is one, or where panels differ in their tiles."""
+    counts = {panel.tiles for panel in panels if isinstance(panel, Pictures)}
+    if len(counts) != 1 or counts == {1}:
         return ""
+    [count] = counts
     names = [*tiles] or [f"image {k + 1}" for k in range(count)]
     options = "".join(f'<option value="{k}">{html.escape(name)}</option>' for k, name in enumerate(names))
     return (

@@ -177,14 +177,26 @@ table.numbers td + td { color: var(--faint); }
 .player :is(input, select):focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .numbers { font-variant-numeric: tabular-nums; color: var(--ink); font-size: 0.95rem; min-height: 3em; }
 .numbers p { margin: 0; } .which { display: block; margin-top: 8px; font-size: 0.85rem; color: var(--faint); } .player .note { margin: 8px 0 0; }
+.lanes { display: flex; gap: 12px; flex: 1 1 100%; align-items: stretch; }
+.lanes .names { display: grid; grid-auto-rows: 1fr; align-items: center; font-size: 0.85rem; color: var(--faint); }
+.lanes .names b { color: var(--ink); } .lanes .path { position: relative; }
+.lanes .at { position: absolute; top: -2px; bottom: -2px; width: calc(var(--tw) * var(--s) * 1px); box-sizing: content-box;
+             left: calc((var(--k) * (var(--tw) + 1)) * var(--s) * 1px - 2px); border: 2px solid var(--accent); pointer-events: none; }
+.player > .plots { flex: 1 1 100%; margin: 0; }
+.player .plots .now { transform: translateX(calc(var(--k) * var(--pitch) * 1px)); }
+.approach-a { --own: #c25400; } .approach-b { --own: #a8528a; } .approach-c { --own: #0072b2; }
+.dark .approach-a { --own: #f28a3c; } .dark .approach-b { --own: #e39ac4; } .dark .approach-c { --own: #56b4e9; }
+@media (min-width: 1101px) { .running.tall { min-height: 980px; } }
+.with-die .wrap-inner { min-height: 40px; }
+.warning { color: var(--noise); font-weight: 700; }
 @media (max-width: 1100px) {
   .work { grid-template-columns: minmax(0, 1fr); gap: 12px; }
   .work > .controls { grid-row: 2; grid-column: 1; } .work > .stage { grid-column: 1; grid-row: 1; }
   .work > .second { grid-row: 3; }
-  .controls > .buttons { order: -1; }
+  .controls > .buttons:not(.later) { order: -1; }
 }
 @media (max-width: 960px) {
-  .pixels, .sheet-box { --s: var(--s-small) !important; --z-one: var(--z-one-small) !important; }
+  .pixels, .sheet-box, .lanes .at { --s: var(--s-small) !important; --z-one: var(--z-one-small) !important; }
   .sum { display: grid; grid-template-columns: auto 1fr; gap: 4px 8px; min-height: 0; margin-bottom: 10px; align-items: end; }
   .sum > .panel { grid-row: 1 / span 2; } .sum .term { gap: 4px; } .sum .term b { font-size: 1rem; }
   .sum .op { font-size: 0.9rem; min-width: 6.5ch; } .sum .term figcaption { font-size: 0.75rem; margin-bottom: 2px; }
@@ -192,7 +204,7 @@ table.numbers td + td { color: var(--faint); }
 }
 @media (max-width: 600px) {
   .gradio-container .main { padding: 14px 12px 24px !important; }
-  .gradio-container h1 { font-size: 1.25rem; }
+  .gradio-container h1 { font-size: 1.25rem; } .lanes .names span { display: none; }
   .result { grid-template-columns: minmax(0, 1fr); } .comparison { grid-template-columns: minmax(0, 1fr); }
   .comparison .names { grid-template-rows: none; padding: 0 0 8px; gap: 4px; }
   .work > .stage { padding: 12px; } .plots { grid-template-columns: 1fr; } .row { gap: 14px; }

@@ -1,0 +1,120 @@
+"""Many paths: their ends, and what is said of the images between."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import close, randn
+
+from diffusion_core.checkpoint import Model
+from diffusion_core.classifier import Classifier, Judge
+from diffusion_core.data import ImageSet
+from diffusion_core.denoisers import NetDenoiser
+from diffusion_core.evaluate import features, logits
+from diffusion_core.images import to_tensor
+from diffusion_core.metrics import FeatureStats, Reference, atypicality, frechet_distance, psnr, rmse
+from diffusion_core.networks import UNet
+from diffusion_core.paths import Walk, ends, journeys, latents, lengths, path, real_of, worth
+from diffusion_core.schedules import VPLinear
+
+CLASSES = ["cat", "dog", "emu"]
+SPEC = Walk("cat", "emu", positions=3, steps=5, seed=2)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    torch.manual_seed(0)
+    net = UNet(1, width=8, num_classes=3)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.15)
+    return Model(NetDenoiser(net.eval().requires_grad_(False), VPLinear()), (1, 8, 8), CLASSES)
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
+    return ImageSet(pixels, np.arange(60) % 3, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def judge(images) -> Judge:
+    torch.manual_seed(1)
+    network = Classifier(1, 3, width=2).eval().requires_grad_(False)
+    feats = features(network, to_tensor(images.images))
+    real = Reference(FeatureStats().update(feats), feats)
+    return Judge("toy", network, CLASSES, {}, {"train": real, "test": real})
+
+
+def test_ends_are_images_of_their_class_counted_round(model, images):
+    found = ends(model, "data", "dog", [0, 1, 20], images)
+    assert torch.equal(found, to_tensor(images.images[[1, 4, 1]]))
+    assert ends(model, "generated", "dog", [5, 6]).shape == (2, 1, 8, 8)
+    with pytest.raises(ValueError, match="not on this machine; take generated ends"):
+        ends(model, "data", "dog", [0])
+
+
+def test_the_same_settings_give_the_same_numbers_and_a_batch_does_not_matter(model, judge, images):
+    runs = [list(journeys(model, judge, SPEC, ["a", "c"], "data", 3, images, batch=b))[-1] for b in (3, 3, 2)]
+    for name in ("a", "c"):
+        assert torch.equal(runs[0].feats[name], runs[1].feats[name])
+        close(runs[0].feats[name], runs[2].feats[name], rtol=1e-3, atol=1e-3)
+        assert runs[0].feats[name].shape == (3, 3, 8)
+
+
+@pytest.mark.parametrize("source", ["generated", "noise"])
+def test_paths_need_no_data(model, judge, source):
+    steps = list(journeys(model, judge, SPEC, ["b"], source, 2))
+    assert len(steps) == 5 + 1 and steps[-1].done == 2 and steps[0].step == 1
+
+
+def test_worth_is_the_distance_to_real_images_of_both_classes_and_the_judges_mean_verdict(judge):
+    feats = randn(3, 30, 8).float().abs()
+    rows = worth(judge, SPEC, feats)
+    sample = judge.references["test"].sample
+    taken = logits(judge.network, sample).argmax(dim=1)
+    real = FeatureStats().update(sample[(taken == 0) | (taken == 2)])
+    assert real_of(judge, ("cat", "emu")).n == real.n
+    for row, here in zip(rows, feats, strict=True):
+        assert row["distance"] == frechet_distance(real, FeatureStats().update(here))
+        assert row["low"] <= row["distance"] <= row["high"] and row["n"] == 30
+        p = logits(judge.network, here).softmax(dim=1).mean(dim=0)
+        assert (row["p_a"], row["p_b"]) == pytest.approx((p[0].item(), p[2].item()))
+    assert [row["position"] for row in rows] == [0, 0.5, 1]
+    assert "distance" not in worth(judge, SPEC, feats[:, :1])[0]  # one image has no Frechet distance
+
+
+def test_latents_are_of_unit_norm_and_lerp_of_them_sags_by_the_root_of_two(model):
+    way = path(model, SPEC, latents(model, [0] * 40), latents(model, list(range(1, 41))), noise=True)
+    assert way.t == model.denoiser.schedule.t_max
+    found = lengths(SPEC, way)
+    assert found["slerp"] == pytest.approx([1, 1, 1], abs=0.1)
+    assert found["lerp"][1] == pytest.approx(0.5**0.5, abs=0.1) and found["lerp"][::2] == pytest.approx([1, 1], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"class_b": "cat"}, "Both ends are of class 'cat'; choose two different classes."),
+        ({"positions": 1}, "positions must lie between 3 and 15, not 1."),
+        ({"positions": 1000}, "positions must lie between 3 and 15, not 1000."),
+        ({"depth": float("nan")}, "depth must lie between 0.1 and 1, not nan."),
+        ({"way": "walk"}, "way must be one of slerp, lerp, class"),
+    ],
+)
+def test_a_walk_that_cannot_be_is_refused_in_one_sentence(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Walk(**{"class_a": "cat", "class_b": "emu"} | change)
+
+
+def test_atypicality_is_one_in_the_mean_square_over_its_own_reference_and_knows_its_spread():
+    x = randn(500, 4) * torch.tensor([1.0, 5.0, 0.2, 0.0])  # one direction has no spread
+    stats = FeatureStats().update(x)
+    assert atypicality(x, stats).square().mean().item() == pytest.approx(499 / 500)
+    far = stats.mean + torch.tensor([[0.0, 10.0, 0.0, 0.0]])
+    assert atypicality(far, stats).item() == pytest.approx(2 / 3**0.5, rel=0.1)
+
+
+def test_psnr_and_rmse_are_of_each_sample():
+    x = torch.zeros(2, 1, 4, 4)
+    y = torch.stack([torch.full((1, 4, 4), 0.02), torch.full((1, 4, 4), -0.2)])
+    close(rmse(x, y), torch.tensor([0.02, 0.2]), rtol=1e-5, atol=0)
+    close(psnr(x, y), torch.tensor([40.0, 20.0]), rtol=1e-5, atol=0)
