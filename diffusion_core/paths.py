@@ -154,21 +154,32 @@ def journeys(
         yield Progress(start + len(seeds), 0, feats)
 
 
-def real_of(judge: Judge, classes: tuple[str, ...], split: str = "test") -> FeatureStats:
-    """Statistics of the real images among those a judge has kept that it takes for one of the classes."""
+def real_between(judge: Judge, class_a: str, class_b: str, w: float, split: str = "test") -> FeatureStats:
+    """Statistics of real images of two classes in the proportion (1 - w) to w.
+
+    They are of those images that a judge has kept and itself takes for one of the classes; raises ValueError where
+    there are none. Against a fixed mixture
+    each end would be far off for want of the other class, and the middle near for having both.
+    """
     kept = judge.references[split].sample
-    wanted = torch.tensor([judge.classes.index(name) for name in classes])
-    return FeatureStats().update(kept[torch.isin(logits(judge.network, kept).argmax(dim=1), wanted)])
+    taken = logits(judge.network, kept).argmax(dim=1)
+    both = [kept[taken == judge.classes.index(name)] for name in (class_a, class_b)]
+    for name, found in zip((class_a, class_b), both, strict=True):
+        if len(found) < 2:
+            raise ValueError(f"The {judge.name} has kept only {len(found)} images of class {name!r}; 2 are needed.")
+    a, b = (FeatureStats().update(found) for found in both)
+    gap = b.mean - a.mean
+    cov = (1 - w) * a.cov + w * b.cov + w * (1 - w) * gap.outer(gap)
+    return FeatureStats.stored(a.mean + w * gap, cov, a.n + b.n)
 
 
 def worth(judge: Judge, spec: Walk, feats: Tensor) -> list[dict]:
     """What the images at each position are worth, from features [K, N, d].
 
-    distance    Frechet distance of the N images to real ones of both classes, with its 95 % interval (low, high)
+    distance    Frechet distance of the N images to `real_between` there, with its 95 % interval (low, high)
     p_a, p_b    mean probability that the judge gives to either class
     atypical    mean over single images of their `atypicality` among real images of all classes
     """
-    real = real_of(judge, (spec.class_a, spec.class_b))
     a, b = (judge.classes.index(name) for name in (spec.class_a, spec.class_b))
     rows = []
     for w, here in zip(spec.weights.tolist(), feats, strict=True):
@@ -176,6 +187,7 @@ def worth(judge: Judge, spec: Walk, feats: Tensor) -> list[dict]:
         row = {"position": w, "p_a": p[a].item(), "p_b": p[b].item(), "n": len(here)}
         row["atypical"] = atypicality(here, judge.references["test"].stats).mean().item()
         if len(here) > 1:
+            real = real_between(judge, spec.class_a, spec.class_b, w)
             row["distance"] = frechet_distance(real, FeatureStats().update(here))
             row["low"], row["high"] = distance_interval(here, real, draws=50)
         rows.append(row)

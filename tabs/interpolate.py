@@ -378,8 +378,8 @@ def path_distance(
     """Go the path between many pairs of the two classes and measure the images at each position.
 
     Yields the page's HTML and a summary; the last has, by approach and position, the Fréchet distance to real images
-    of the two classes with its 95 % interval, the classifier's mean probability of either class, and n. approaches
-    are among a, b and c. Pair k has picture and noise seed + k.
+    of the two classes in the position's proportion, with its 95 % interval, the classifier's mean probability of either
+    class, and n. approaches are among a, b and c. Pair k has picture and noise seed + k.
     """
     whole = model_of(model)
     judge, wanted = judge_of(whole), [key for key in APPROACHES if key in (approaches or ["c"])]
@@ -436,9 +436,9 @@ def distance_html(spec: Walk, judge: Judge, about: dict) -> str:
         f'{plots_along(spec, out)}<p class="line">{judge.distance}, in the middle: {middle} '
         f'<span class="dim">· n = {about["n"]} pairs, {spec.class_a} to {spec.class_b} · {spec.way} · '
         f"t = {spec.depth:g} · {spec.steps} steps · {about['seconds']} s</span></p>"
-        '<p class="note">To real test images of the two classes, as the classifier sorts them. A distance of so few '
-        "images is too large throughout: compare positions and approaches, at the same n. Intervals by the bootstrap."
-        "</p>"
+        '<p class="note">To real test images of the two classes, as the classifier sorts them, in the proportion of '
+        "the position. A distance of so few images is too large throughout: compare positions and approaches, at the "
+        "same n. Intervals by the bootstrap.</p>"
     )
 
 
@@ -511,7 +511,7 @@ def build(models: dict[str, Model]) -> None:
                 info="One image has no FID: a distance needs many pairs of ends, all going the same path.",
             )  # fmt: skip
             which = gr.CheckboxGroup(
-                [(f"({key})", key) for key in APPROACHES], value=["c"], label="of", elem_id="which"
+                [(f"({key})", key) for key in APPROACHES], value=["c"], label="Decoded by", elem_id="which"
             )
             with gr.Row(elem_classes="buttons later"):
                 measure = gr.Button("Measure", elem_id="measure-path", min_width=80)

@@ -20,7 +20,7 @@ from diffusion_core.evaluate import Plan, draw, measure, reference
 from diffusion_core.images import to_uint8
 from diffusion_core.networks import UNet
 from diffusion_core.schedules import SCHEDULES, VPLinear
-from tabs import evaluate, forward
+from tabs import evaluate, forward, interpolate
 from tabs.widgets.runs import JUDGES, MODELS, Film, Frame, Settings, frames
 
 PICTURE = np.arange(64, dtype=np.uint8).reshape(8, 8, 1) * 4
@@ -58,8 +58,11 @@ def run(client: Client, **changes) -> dict:
 
 def test_the_public_endpoints_are_these_and_each_says_what_it_does(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(endpoints) == {"/forward", "/picture", "/upload", "/sample", "/evaluate"}
-    for function in (forward.forward, forward.another, forward.upload, app.sample.sample, evaluate.evaluate):
+    assert set(endpoints) == {
+        "/forward", "/picture", "/upload", "/sample", "/interpolate", "/path_distance", "/evaluate"
+    }  # fmt: skip
+    handlers = (forward.forward, forward.another, forward.upload, app.sample.sample, evaluate.evaluate)
+    for function in (*handlers, interpolate.interpolate, interpolate.path_distance):
         assert len(function.__doc__) > 60
 
 

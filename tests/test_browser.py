@@ -205,6 +205,27 @@ def test_a_click_enlarges_one_image_with_its_own_path_and_another_goes_back(page
     assert shown.input_value() == "" and sheets.first.bounding_box() == box
 
 
+def test_the_path_is_there_at_once_is_scrubbed_without_the_server_and_changes_with_what_moves(page):
+    page.get_by_role("tab", name="Interpolate").click()
+    stage = "#interpolate-stage .done"
+    page.wait_for_selector(f"{stage} .player")
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    requests = []
+    page.on("request", lambda r: requests.append(r.url) if r.url.startswith("http") else None)
+    marker, line = page.locator(f"{stage} .lanes .at"), page.locator(f"{stage} .numbers")
+    before = marker.bounding_box()["x"]
+    page.locator(f"{stage} .player input[type=range]").press("ArrowRight")
+    assert line.inner_text().startswith("Position 2 of 9") and marker.bounding_box()["x"] > before
+    assert requests == []
+    rows = source(page, f"{stage} .lanes img")
+    page.locator("#way").get_by_text("lerp + class").click()
+    changed(page, f"{stage} .lanes img", rows, timeout=60_000)
+    page.wait_for_function(
+        "document.querySelector('#interpolate-stage .done .line')?.innerText.includes('lerp + class')", timeout=60_000
+    )
+
+
 def test_stop_acts_at_once_and_keeps_what_there_is(page):
     page.get_by_role("tab", name="Sample").click()
     page.wait_for_selector("#sample-stage .done")

@@ -13,7 +13,7 @@ from diffusion_core.evaluate import features, logits
 from diffusion_core.images import to_tensor
 from diffusion_core.metrics import FeatureStats, Reference, atypicality, frechet_distance, psnr, rmse
 from diffusion_core.networks import UNet
-from diffusion_core.paths import Walk, ends, journeys, latents, lengths, path, real_of, worth
+from diffusion_core.paths import Walk, ends, journeys, latents, lengths, path, real_between, worth
 from diffusion_core.schedules import VPLinear
 
 CLASSES = ["cat", "dog", "emu"]
@@ -40,6 +40,7 @@ def judge(images) -> Judge:
     torch.manual_seed(1)
     network = Classifier(1, 3, width=2).eval().requires_grad_(False)
     feats = features(network, to_tensor(images.images))
+    network.head.bias.copy_(-network.head.weight @ feats.mean(dim=0))  # untrained: so that each class gets some images
     real = Reference(FeatureStats().update(feats), feats)
     return Judge("toy", network, CLASSES, {}, {"train": real, "test": real})
 
@@ -66,14 +67,29 @@ def test_paths_need_no_data(model, judge, source):
     assert len(steps) == 5 + 1 and steps[-1].done == 2 and steps[0].step == 1
 
 
-def test_worth_is_the_distance_to_real_images_of_both_classes_and_the_judges_mean_verdict(judge):
-    feats = randn(3, 30, 8).float().abs()
-    rows = worth(judge, SPEC, feats)
+def test_the_reference_of_a_position_is_the_mixture_of_both_classes_in_its_proportion(judge):
     sample = judge.references["test"].sample
     taken = logits(judge.network, sample).argmax(dim=1)
-    real = FeatureStats().update(sample[(taken == 0) | (taken == 2)])
-    assert real_of(judge, ("cat", "emu")).n == real.n
+    a, b = sample[taken == 0], sample[taken == 2]
+    assert len(a) > 1 and len(b) > 1
+    for w, alone in ((0.0, a), (1.0, b)):
+        found, real = real_between(judge, "cat", "emu", w), FeatureStats().update(alone)
+        close(found.mean, real.mean)
+        close(found.cov, real.cov)
+    both = torch.cat([a.repeat(3 * len(b), 1), b.repeat(len(a), 1)])  # three times as much weight on the first
+    found = real_between(judge, "cat", "emu", 0.25)
+    close(found.mean, both.double().mean(dim=0), rtol=1e-6, atol=1e-6)
+    d = (a.double() - a.double().mean(dim=0)), (b.double() - b.double().mean(dim=0))
+    gap = b.double().mean(dim=0) - a.double().mean(dim=0)
+    inner = 0.75 * d[0].T @ d[0] / (len(a) - 1) + 0.25 * d[1].T @ d[1] / (len(b) - 1)
+    close(found.cov, inner + 0.1875 * gap.outer(gap), rtol=1e-6, atol=1e-9)
+
+
+def test_worth_is_the_distance_to_real_images_and_the_judges_mean_verdict(judge):
+    feats = randn(3, 30, 8).float().abs()
+    rows = worth(judge, SPEC, feats)
     for row, here in zip(rows, feats, strict=True):
+        real = real_between(judge, "cat", "emu", row["position"])
         assert row["distance"] == frechet_distance(real, FeatureStats().update(here))
         assert row["low"] <= row["distance"] <= row["high"] and row["n"] == 30
         p = logits(judge.network, here).softmax(dim=1).mean(dim=0)

@@ -188,6 +188,7 @@ table.numbers td + td { color: var(--faint); }
 .dark .approach-a { --own: #f28a3c; } .dark .approach-b { --own: #e39ac4; } .dark .approach-c { --own: #56b4e9; }
 @media (min-width: 1101px) { .running.tall { min-height: 980px; } }
 .with-die .wrap-inner { min-height: 40px; }
+.second .legend { margin-bottom: 8px; }
 .warning { color: var(--noise); font-weight: 700; }
 @media (max-width: 1100px) {
   .work { grid-template-columns: minmax(0, 1fr); gap: 12px; }
