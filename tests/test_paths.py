@@ -1,16 +1,22 @@
 """Many paths: their ends, and what is said of the images between."""
 
+import csv
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from helpers import close, randn
+from PIL import Image
 
-from diffusion_core.checkpoint import Model
-from diffusion_core.classifier import Classifier, Judge
+from diffusion_core.__main__ import main
+from diffusion_core.checkpoint import Model, save
+from diffusion_core.classifier import Classifier, Judge, save_classifier
 from diffusion_core.data import ImageSet
 from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.evaluate import features, logits
-from diffusion_core.images import to_tensor
+from diffusion_core.images import read_recipe, to_tensor
 from diffusion_core.metrics import FeatureStats, Reference, atypicality, frechet_distance, psnr, rmse
 from diffusion_core.networks import UNet
 from diffusion_core.paths import Walk, ends, journeys, latents, lengths, path, real_between, worth
@@ -41,8 +47,8 @@ def judge(images) -> Judge:
     network = Classifier(1, 3, width=2).eval().requires_grad_(False)
     feats = features(network, to_tensor(images.images))
     network.head.bias.copy_(-network.head.weight @ feats.mean(dim=0))  # untrained: so that each class gets some images
-    real = Reference(FeatureStats().update(feats), feats)
-    return Judge("toy", network, CLASSES, {}, {"train": real, "test": real})
+    references = {split: Reference(FeatureStats().update(feats), feats) for split in ("train", "test")}
+    return Judge("toy", network, CLASSES, {}, references)
 
 
 def test_ends_are_images_of_their_class_counted_round(model, images):
@@ -134,3 +140,56 @@ def test_psnr_and_rmse_are_of_each_sample():
     y = torch.stack([torch.full((1, 4, 4), 0.02), torch.full((1, 4, 4), -0.2)])
     close(rmse(x, y), torch.tensor([0.02, 0.2]), rtol=1e-5, atol=0)
     close(psnr(x, y), torch.tensor([40.0, 20.0]), rtol=1e-5, atol=0)
+
+
+# The command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoint(model, judge, tmp_path, monkeypatch) -> str:
+    """A model with its judge beside it, in an otherwise empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    save("tiny.safetensors", replace(model, config={"dataset": "toys"}))
+    save_classifier("toys-classifier.safetensors", judge.network, CLASSES, {"title": "toys"}, judge.references)
+    return "tiny.safetensors"
+
+
+SMALL = ["--positions", "3", "--steps", "5", "--over", "2", "--out", "out"]
+
+
+def test_the_command_writes_pictures_moving_ones_and_a_table_in_two_forms(checkpoint):
+    assert main(["interpolate", checkpoint, "--pairs", "2", "--models", "a", "c", *SMALL]) == 0
+    pictures, animations = (sorted(Path("out").glob(f"*.{kind}")) for kind in ("png", "gif"))
+    assert len(pictures) == len(animations) == 2
+    for k, file in enumerate(pictures):
+        recipe = read_recipe(file)
+        assert recipe["class_a"] != recipe["class_b"] and recipe["seed"] == k
+        assert read_recipe(animations[k]) == recipe
+    with Image.open(pictures[0]) as image:
+        assert image.size == (3 * 80 + 2, 2 * 80 + 1)  # three positions, two ways of decoding
+    rows = list(csv.DictReader(Path("out/path.csv").read_text().splitlines()))
+    assert len(rows) == 2 * 2 * 3 and {row["n"] for row in rows} == {"2"}
+    markdown = Path("out/path.md").read_text()
+    assert f"| {float(rows[-1]['distance']):.3f} |" in markdown and "features: toys classifier" in markdown
+
+
+def test_two_named_classes_are_taken_in_their_order(checkpoint):
+    assert main(["interpolate", checkpoint, "--classes", "emu", "cat", "--pairs", "1", "--models", "b", *SMALL]) == 0
+    assert Path("out/1-emu-cat.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--classes", "cat", "cat"], "A path needs two different classes, not cat."),
+        (["--classes", "cat", "yak"], "This model has no class 'yak'; it has cat, dog, emu."),
+        (["--positions", "1000"], "positions must lie between 3 and 15, not 1000."),
+        (["--pairs", "0"], "--pairs must lie between 1 and 100, not 0."),
+        (["--source", "data"], "The data set is not on this machine; take generated ends."),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(checkpoint, capsys, options, words):
+    assert main(["interpolate", checkpoint, *SMALL, *options]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"diffusion_core: {words}"

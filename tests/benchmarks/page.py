@@ -18,6 +18,11 @@ SAMPLE = dict(
     model="mnist", cls="all", sampler="dpmpp_2m", steps=20, guidance=2.0, seed=7, count=16, eta=0.0, spacing="lam"
 )
 
+PATH = dict(
+    model="mnist", source="generated", class_a="3", picture_a=0, class_b="8", picture_b=0, way="slerp", depth=0.5,
+    positions=9, steps=20, guidance=2.0, seed=0,
+)  # fmt: skip
+
 
 def start() -> tuple[subprocess.Popen, Client, float]:
     """The running app, a client of it, and the seconds from the command to its first answer."""
@@ -50,6 +55,15 @@ def sampling(client: Client) -> tuple[float, float]:
     return first, time.perf_counter() - started
 
 
+def path(client: Client) -> tuple[float, float]:
+    """Seconds until the first row of a path is there, and until all three are."""
+    started, first = time.perf_counter(), None
+    for _, about in client.submit(**PATH, api_name="/interpolate"):
+        if first is None and about and about.get("step") == -1:
+            first = time.perf_counter() - started
+    return first, time.perf_counter() - started
+
+
 def peak_memory(app: subprocess.Popen) -> float:
     """GB that the app's process has held at most (Linux)."""
     status = Path(f"/proc/{app.pid}/status").read_text()
@@ -65,11 +79,14 @@ def main() -> None:
     try:
         moves = slider(client)
         firsts, totals = zip(*(sampling(client) for _ in range(5)), strict=True)
+        rows, paths = zip(*(path(client) for _ in range(5)), strict=True)
         slowest = 1000 * statistics.quantiles(moves, n=10)[-1]
         print(f"start to first answer            {ready:.1f} s")
         print(f"one move of the t slider         {1000 * statistics.median(moves):.0f} ms, 90 % under {slowest:.0f} ms")
         print(f"16 digits, 20 steps, guidance 2  {spread(totals)}")
         print(f"  first preview after            {spread(firsts)}")
+        print(f"a path of 9, three decodings     {spread(paths)}")
+        print(f"  its first row after            {spread(rows)}")
         print(f"peak memory of the process       {peak_memory(app):.2f} GB")
     finally:
         app.terminate()

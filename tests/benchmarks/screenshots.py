@@ -1,6 +1,6 @@
 """The README's pictures, from the running app:  python -m tests.benchmarks.screenshots
 
-Needs Playwright and Chromium; writes docs/forward.png and docs/sample.png.
+Needs Playwright and Chromium; writes docs/forward.png, docs/sample.png and docs/interpolate.png.
 """
 
 import shutil
@@ -25,6 +25,10 @@ def main() -> None:
         page.wait_for_selector("#sample-stage .player")
         page.wait_for_timeout(500)
         page.screenshot(path=docs / "sample.png", full_page=True)
+        page.get_by_role("tab", name="Interpolate").click()
+        page.wait_for_selector("#interpolate-stage .player")
+        page.wait_for_timeout(500)
+        page.screenshot(path=docs / "interpolate.png", full_page=True)
         browser.close()
     app.demo.close()
 
