@@ -126,7 +126,7 @@ def interpolate(args: argparse.Namespace) -> None:
     if not 1 <= args.pairs <= 100:
         raise ValueError(f"--pairs must lie between 1 and 100, not {args.pairs}.")
     model = load(args.checkpoint, best_device())
-    judge = load_judge(args, model, best_device())
+    judge = judging_classifier(args, model, best_device())
     classes = list(dict.fromkeys(args.classes or model.classes))
     if len(classes) < 2:
         raise ValueError(f"A path needs two different classes, not {', '.join(classes) or 'none'}.")
@@ -183,9 +183,9 @@ def write_table(folder: Path, rows: list[dict], caption: str) -> None:
 
 def load_judge(args: argparse.Namespace, model: Model, device: str) -> Judge:
     """Inception if asked for, else the classifier named, else that of the data set, beside the checkpoint."""
-    dataset = model.config["dataset"]
     if args.inception is None:
-        return load_classifier(args.judge or args.checkpoint.with_name(f"{dataset}-classifier.safetensors"), device)
+        return judging_classifier(args, model, device)
+    dataset = model.config["dataset"]
     if args.inception == "download":
         from .inception import download_inception
 
@@ -194,6 +194,11 @@ def load_judge(args: argparse.Namespace, model: Model, device: str) -> Judge:
         weights = None if args.inception in ("find", "download") else args.inception
         kept = Path("runs") / f"{dataset}-inception.safetensors"
         return inception_judge(dataset, weights=weights, root=args.data, kept=kept, device=device, progress=bar.update)
+
+
+def judging_classifier(args: argparse.Namespace, model: Model, device: str) -> Judge:
+    kept = args.checkpoint.with_name(f"{model.config['dataset']}-classifier.safetensors")
+    return load_classifier(args.judge or kept, device)
 
 
 def describe(result: dict) -> str:

@@ -97,6 +97,11 @@ def latents(model: Model, seeds: list[int]) -> Tensor:
     return D.schedule.sigma(t_max).item() * seeded_noise(seeds)(torch.empty(shape, device=like.device))
 
 
+def noise_pair(model: Model, seeds_a: list[int], seeds_b: list[int]) -> tuple[Tensor, Tensor]:
+    """The latents of either end, from two streams: the same number at both ends is not the same noise."""
+    return latents(model, seeds_a), latents(model, [seed + 2**31 for seed in seeds_b])
+
+
 def path(model: Model, spec: Walk, a: Tensor, b: Tensor, *, noise: bool = False) -> Path:
     """The path between images a and b [B, C, H, W], or, with `noise`, between latents of t_max, whatever the depth."""
     D = model.denoiser
@@ -143,7 +148,7 @@ def journeys(
     for start in range(0, pairs, batch):
         seeds = list(range(spec.seed + start, spec.seed + min(start + batch, pairs)))
         if source == "noise":
-            way = path(model, spec, latents(model, seeds), latents(model, [s + 2**20 for s in seeds]), noise=True)
+            way = path(model, spec, *noise_pair(model, seeds, seeds), noise=True)
         else:
             way = path(model, spec, *(ends(model, source, c, seeds, images) for c in (spec.class_a, spec.class_b)))
         for name in approaches:

@@ -18,7 +18,7 @@ from diffusion_core.evaluate import features
 from diffusion_core.images import fit, gif, grid, read_image
 from diffusion_core.interpolate import WAYS, follow
 from diffusion_core.metrics import psnr, rmse
-from diffusion_core.paths import APPROACHES, Walk, ends, journeys, latents, lengths, path, worth
+from diffusion_core.paths import APPROACHES, Walk, ends, journeys, lengths, noise_pair, path, worth
 
 from .widgets.controls import gpu, plainly, slider
 from .widgets.html import data_uri, notice, pixels
@@ -103,7 +103,7 @@ def rows(name: str, spec: Walk, there: Ends) -> Iterator[tuple[str, int, Tensor,
     """
     model = MODELS[name]
     if there.noise:
-        way = path(model, spec, *(latents(model, [picture]) for picture in there.pictures), noise=True)
+        way = path(model, spec, *noise_pair(model, *([picture] for picture in there.pictures)), noise=True)
     else:
         way = path(model, spec, *there.images)
     norms = lengths(spec, way)

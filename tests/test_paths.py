@@ -19,7 +19,7 @@ from diffusion_core.evaluate import features, logits
 from diffusion_core.images import read_recipe, to_tensor
 from diffusion_core.metrics import FeatureStats, Reference, atypicality, frechet_distance, psnr, rmse
 from diffusion_core.networks import UNet
-from diffusion_core.paths import Walk, ends, journeys, latents, lengths, path, real_between, worth
+from diffusion_core.paths import Walk, ends, journeys, latents, lengths, noise_pair, path, real_between, worth
 from diffusion_core.schedules import VPLinear
 
 CLASSES = ["cat", "dog", "emu"]
@@ -110,6 +110,12 @@ def test_latents_are_of_unit_norm_and_lerp_of_them_sags_by_the_root_of_two(model
     found = lengths(SPEC, way)
     assert found["slerp"] == pytest.approx([1, 1, 1], abs=0.1)
     assert found["lerp"][1] == pytest.approx(0.5**0.5, abs=0.1) and found["lerp"][::2] == pytest.approx([1, 1], abs=0.1)
+
+
+def test_the_same_number_at_both_ends_is_two_independent_noises(model):
+    a, b = (z.flatten(1) for z in noise_pair(model, list(range(50)), list(range(50))))
+    cosine = torch.nn.functional.cosine_similarity(a, b)
+    assert cosine.abs().max() < 5 / a.shape[1] ** 0.5
 
 
 @pytest.mark.parametrize(
