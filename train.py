@@ -30,7 +30,7 @@ from diffusion_core.files import read_checked, write_atomically, write_checked
 from diffusion_core.images import to_tensor
 from diffusion_core.losses import LOSSES, denoising_loss, sample_times
 from diffusion_core.metrics import class_accuracy
-from diffusion_core.networks import UNet, mixed_precision
+from diffusion_core.networks import UNet, ema_update, mixed_precision
 from diffusion_core.schedules import SCHEDULES, schedule_from_config
 
 STATE = "diffusion_core training state"
@@ -163,13 +163,6 @@ class Batch:
 def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
     """Linear warm-up, then linearly to 0 as progress goes from 0 to 1."""
     return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * max(0.0, 1.0 - progress)
-
-
-def ema_update(ema: torch.nn.Module, net: torch.nn.Module, step: int, exponent: float) -> None:
-    """Average with weight ~ t^exponent: forgets the start, and suits a run of any length (arXiv 2312.02696, eq. 5)."""
-    beta = (1 - 1 / (step + 1)) ** (exponent + 1)
-    averages, values = list(ema.parameters()), [p.detach() for p in net.parameters()]
-    torch._foreach_lerp_(averages, values, 1 - beta)
 
 
 @torch.no_grad()

@@ -58,6 +58,10 @@ class GaussianMixture:
         )
         return torch.einsum("bk,bkd->bd", log_joint.softmax(dim=1), means)
 
+    def responsibilities(self, x: Tensor, alpha: float | Tensor = 1.0, sigma: float | Tensor = 0.0) -> Tensor:
+        """Posterior probability of each component at x [B, d] -> [B, K], rows summing to 1."""
+        return self._components(x, alpha, sigma)[0].softmax(dim=1)
+
     def _components(self, x: Tensor, alpha, sigma) -> tuple[Tensor, Tensor, Tensor]:
         """log(weight x density) [B, K]; x - alpha mu in each component's axes [B, K, d]; the variances along them."""
         alpha, sigma = _per_point(alpha, x), _per_point(sigma, x)

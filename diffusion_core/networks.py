@@ -203,6 +203,13 @@ class MLP(nn.Module):
         return self.head(F.silu(h))
 
 
+def ema_update(ema: nn.Module, net: nn.Module, step: int, exponent: float) -> None:
+    """Average with weight ~ t^exponent: forgets the start, and suits a run of any length (arXiv 2312.02696, eq. 5)."""
+    beta = (1 - 1 / (step + 1)) ** (exponent + 1)
+    averages, values = list(ema.parameters()), [p.detach() for p in net.parameters()]
+    torch._foreach_lerp_(averages, values, 1 - beta)
+
+
 def mixed_precision(device: torch.device) -> torch.autocast:
     """The context to train in: products in bfloat16 where the device has hardware for them, twice as fast or more."""
     able = device.type == "cuda" or (device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False))

@@ -14,8 +14,8 @@ LAYERS = [  # a module imports from rows above its own only
     {"__init__", "schedules", "networks", "files", "metrics"},
     {"denoisers", "images", "autoencoder"},
     {"mixtures", "samplers", "losses", "checkpoint", "data"},
-    {"interpolate", "classifier", "inception"},
-    {"evaluate"},
+    {"interpolate", "classifier", "inception", "plane"},
+    {"evaluate", "fields"},
     {"paths", "report"},
     {"__main__"},
 ]
@@ -47,7 +47,7 @@ def test_only_the_app_knows_gradio(path):
 
 
 def test_sampling_and_training_objectives_cost_torch_and_nothing_else():
-    light = ["schedules", "denoisers", "samplers", "mixtures", "losses", "networks", "interpolate"]
+    light = ["schedules", "denoisers", "samplers", "mixtures", "losses", "networks", "interpolate", "plane", "fields"]
     heavy = ["torchvision", "torchmetrics", "sklearn", "PIL", "gradio", "safetensors", "scipy", "pandas", "matplotlib"]
     code = f"""
 import sys, torch

@@ -8,6 +8,7 @@ import torch
 from diffusion_core.metrics import (
     FeatureStats,
     class_accuracy,
+    energy_distance,
     frechet_distance,
     inception_score,
     kid,
@@ -278,3 +279,27 @@ def test_class_accuracy():
 def test_bad_input_is_refused_in_a_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# Energy distance --------------------------------------------------------------------------------------------------
+
+
+def test_the_energy_distance_of_two_points_each_is_as_by_hand():
+    x, y = torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [5.0]])
+    assert energy_distance(x, y) == pytest.approx(2 * (1 + 5 + 1 + 3) / 4 - 2 - 4)
+
+
+def test_the_energy_distance_is_unbiased_and_symmetric_and_ignores_shifts_and_turns_of_both():
+    g = torch.Generator().manual_seed(0)
+    pairs = [torch.randn(2, 30, 2, generator=g).double() for _ in range(200)]
+    same = torch.tensor([energy_distance(x, y) for x, y in pairs])
+    assert same.mean().abs() < 4 * same.std() / len(same) ** 0.5
+    (x, y), turn = pairs[0], torch.tensor([[0.6, -0.8], [0.8, 0.6]]).double()
+    assert energy_distance(x + 5, y) > 5
+    assert energy_distance(x, y) == pytest.approx(energy_distance(y, x))
+    assert energy_distance(x @ turn + 3, y @ turn + 3) == pytest.approx(energy_distance(x, y))
+
+
+def test_an_energy_distance_needs_two_samples_of_each():
+    with pytest.raises(ValueError, match="not 1 and 5"):
+        energy_distance(torch.zeros(1, 2), torch.zeros(5, 2))

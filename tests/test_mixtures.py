@@ -126,3 +126,13 @@ def test_a_class_picks_its_component_and_the_null_label_all_of_them(schedule):
     assert torch.equal(D(x, t, torch.full((4,), D.null)), D(x, t))
     mixed = D(x, t, torch.tensor([0, 1, 2, 3]))
     close(mixed, torch.stack([D(x, t, torch.full((4,), k))[k] for k in range(4)]))
+
+
+@pytest.mark.parametrize("alpha, sigma", ALPHA_SIGMA)
+def test_responsibilities_are_the_components_shares_of_the_density(alpha, sigma):
+    m, x = tilted(), points()
+    parts = [
+        (w.log() + GaussianMixture(mu[None], C[None]).log_prob(x, alpha, sigma) - m.log_prob(x, alpha, sigma)).exp()
+        for w, mu, C in zip(m.weights, m.means, m.covs, strict=True)
+    ]
+    close(m.responsibilities(x, alpha, sigma), torch.stack(parts, dim=1))
