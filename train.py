@@ -1,4 +1,7 @@
-"""Train a diffusion model, or a classifier that judges its samples:  python train.py mnist --minutes 60
+"""Train a diffusion model, a classifier that judges its samples, or score fields in the plane:
+
+    python train.py mnist --minutes 60
+    python train.py fields
 
 Writes checkpoints/<name>.safetensors (averaged weights in half precision), checkpoints/<name>.jsonl (the loss as it
 went) and runs/<name>.safetensors, from which --resume goes on. Ctrl-C or SIGTERM saves and ends. With several GPUs:
@@ -12,7 +15,9 @@ import os
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as options_of
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
+from diffusion_core import fields
 from diffusion_core.checkpoint import Model, save
 from diffusion_core.classifier import save_classifier, train_classifier
 from diffusion_core.data import TITLES, ImageSet, load_images
@@ -31,6 +37,7 @@ from diffusion_core.images import to_tensor
 from diffusion_core.losses import LOSSES, denoising_loss, sample_times
 from diffusion_core.metrics import class_accuracy
 from diffusion_core.networks import UNet, ema_update, mixed_precision
+from diffusion_core.plane import PRESETS
 from diffusion_core.schedules import SCHEDULES, schedule_from_config
 
 STATE = "diffusion_core training state"
@@ -122,6 +129,19 @@ class ClassifierRecipe:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class FieldRecipe:
+    """The Score tab's first sight of each of its data: a field that knows all noise levels."""
+
+    steps: int = 12_000
+    batch: int = 256  # more than the page's 128: what is shipped is what the page can do at leisure
+    lr: float = 1e-3
+    seed: int = 0
+    objective: str = "denoising"  # the cheapest a step
+    compare_sigma: float = 1.0  # noise level at which the objectives are compared,
+    compare_seconds: float = 5.0  # each after this much CPU time
+
+
 RECIPES = {
     "mnist": Recipe("mnist"),
     "digits": Recipe("digits", steps=2_000, width=48, patch=1, batch=64, eval_every=200),
@@ -129,6 +149,7 @@ RECIPES = {
     "cifar10-uncond": replace(CIFAR10, conditional=False),
     "mnist-classifier": ClassifierRecipe("mnist"),
     "cifar10-classifier": ClassifierRecipe("cifar10", steps=12_000, width=64, shift=4, flip=True),
+    "fields": FieldRecipe(),
 }
 
 
@@ -481,10 +502,29 @@ def train_judge(
     return path
 
 
+# Fields in the plane ----------------------------------------------------------------------------------------------
+
+
+def train_fields(recipe: FieldRecipe, out: Path) -> Path:
+    """Train a field for each preset of the plane and keep it with how the objectives compare; returns the folder."""
+    for name, preset in PRESETS.items():
+        data = preset()
+        run = fields.train(data, recipe.objective, lr=recipe.lr, batch=recipe.batch, seed=recipe.seed)
+        losses, errors = [], []
+        for progress in tqdm(islice(run, recipe.steps), total=recipe.steps, desc=name, unit="step"):
+            losses.append(progress.loss)
+            if progress.step % (recipe.steps // 20 or 1) == 0:
+                errors.append((progress.step, fields.errors(progress.field, data, recipe.compare_sigma).relative))
+        rivals = [r._asdict() for r in fields.compare(data, recipe.compare_sigma, recipe.compare_seconds) if r]
+        config = {"data": name, **asdict(recipe), "loss": fields.smoothed(losses), "errors": errors, "rivals": rivals}
+        save(out / f"{name}.safetensors", Model(progress.field, (2,), [], config), torch.float16)
+    return out
+
+
 # Command line -----------------------------------------------------------------------------------------------------
 
 
-OPTIONS = {f.name: f for f in (*fields(Recipe), *fields(ClassifierRecipe))}
+OPTIONS = {f.name: f for kind in (Recipe, ClassifierRecipe, FieldRecipe) for f in options_of(kind)}
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -523,14 +563,16 @@ def run(args: argparse.Namespace) -> Path:
     recipe, name = RECIPES[args.recipe], args.name or args.recipe
     given = {option: getattr(args, option) for option in OPTIONS if getattr(args, option) is not None}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    for option in given.keys() - {f.name for f in fields(recipe)}:
+    for option in given.keys() - {f.name for f in options_of(recipe)}:
         raise ValueError(f"--{option} is not an option of {args.recipe}.")
     recipe = replace(recipe, **given)
     if isinstance(recipe, Recipe):
         how_long = dict(minutes=args.minutes, resume=args.resume)
         return train(name, recipe, **how_long, root=args.data, out=args.out, runs=args.runs)
     if args.minutes or args.resume:
-        raise ValueError("--minutes and --resume are not for a classifier, which is trained in one go; use --steps.")
+        raise ValueError(f"--minutes and --resume are not for {args.recipe}, trained in one go; use --steps.")
+    if isinstance(recipe, FieldRecipe):
+        return train_fields(recipe, args.out / "fields")
     return train_judge(name, recipe, root=args.data, out=args.out)
 
 

@@ -27,6 +27,7 @@ from diffusion_core.data import ImageSet, load_images
 from diffusion_core.images import to_tensor
 from diffusion_core.metrics import class_accuracy
 from diffusion_core.networks import UNet
+from diffusion_core.plane import PRESETS
 from diffusion_core.schedules import VPLinear
 from train import RECIPES, Batch, Recipe, ema_update, learning_rate, main, parse, train_step
 
@@ -611,3 +612,22 @@ def test_the_step_runs_in_bfloat16_where_that_is_fast_and_the_weights_stay_in_fl
     assert seen == [torch.bfloat16]
     assert loss.dtype == torch.float32
     assert {p.dtype for p in D.net.parameters()} == {torch.float32}
+
+
+# Fields -----------------------------------------------------------------------------------------------------------
+
+
+def test_fields_are_trained_for_every_preset_and_kept_with_their_comparison(monkeypatch, capsys):
+    presets = {name: PRESETS[name] for name in ("two", "moons")}
+    monkeypatch.setattr("train.PRESETS", presets)
+    assert main(["fields", "--steps", "20", "--batch", "32", "--compare_seconds", "0.02"]) == 0
+    assert {path.stem for path in Path("checkpoints/fields").iterdir()} == set(presets)
+    for name in presets:
+        model = load(f"checkpoints/fields/{name}.safetensors")
+        assert model.shape == (2,) and model.config["steps"] == 20
+        assert len(model.config["rivals"]) == 4 and model.config["errors"][-1][0] == 20
+
+
+def test_what_is_not_for_fields_is_refused(capsys):
+    refused(capsys, "fields", "--minutes", "1", words="--minutes")
+    refused(capsys, "fields", "--width", "8", words="--width")
