@@ -196,6 +196,16 @@ def test_particles_are_drawn_where_they_are_and_move_with_the_scrubber(browser):
     page.close()
 
 
+def test_particles_are_drawn_in_a_square_of_any_size(browser):
+    """A new canvas is 300 by 150: in a box of 300 its width is right already and its height is not."""
+    page = browser.new_page()
+    page.set_content(f"<head><style>{CSS}</style>{HEAD}</head><body></body>")
+    html = player([Points("particles", np.zeros((1, 1, 2)), (-1, 1, -1, 1), box=300)], ["first"])
+    page.evaluate("html => { document.body.innerHTML = html }", html)
+    page.wait_for_function("document.querySelector('canvas').height === 300")
+    page.close()
+
+
 def test_a_click_enlarges_one_image_with_its_own_path_and_another_goes_back(page):
     open_tab(page, "Sample")
     sheets = page.locator("#sample-stage .sheet")

@@ -71,7 +71,7 @@
     }
     const all = points.get(canvas), n = Number(canvas.dataset.count);
     const side = Math.round(canvas.clientWidth * (window.devicePixelRatio || 1));
-    if (canvas.width !== side) canvas.width = canvas.height = side;
+    if (canvas.width !== side || canvas.height !== side) canvas.width = canvas.height = side;
     const context = canvas.getContext("2d"), dot = Math.max(2, side / 160);
     context.clearRect(0, 0, side, side);
     context.globalAlpha = 0.75;
