@@ -1,6 +1,7 @@
 """The demo:  python app.py  serves it at http://127.0.0.1:7860. It needs this folder only: no network, no data."""
 
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from diffusion_core.checkpoint import Model, load
 from diffusion_core.classifier import Judge, load_classifier
-from tabs import evaluate, forward, interpolate, sample
+from tabs import evaluate, forward, interpolate, sample, score
 from tabs.widgets import player, recipes
 from tabs.widgets.runs import JUDGES, MODELS
 from tabs.widgets.style import CSS, THEME
@@ -29,22 +30,23 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def load_models(folder: Path = CHECKPOINTS) -> dict[str, Model]:
+def load_models(folder: Path = CHECKPOINTS, where: str | None = None) -> dict[str, Model]:
     """Every model in a folder, by name; one that cannot be read is left out with a warning that says why."""
-    return readable({p.stem: p for p in folder.glob("*.safetensors") if not p.stem.endswith("-classifier")}, load)
+    found = {p.stem: p for p in folder.glob("*.safetensors") if not p.stem.endswith("-classifier")}
+    return readable(found, lambda path: load(path, where or device()))
 
 
 def load_judges(folder: Path = CHECKPOINTS) -> dict[str, Judge]:
     """Every classifier in a folder, by the name of its data set; those that cannot be read are left out likewise."""
     found = {p.stem.removesuffix("-classifier"): p for p in folder.glob("*-classifier.safetensors")}
-    return readable(found, load_classifier)
+    return readable(found, lambda path: load_classifier(path, device()))
 
 
 def readable(paths: dict[str, Path], read: Callable) -> dict:
     found = {}
     for name, path in sorted(paths.items()):
         try:
-            found[name] = read(path, device())
+            found[name] = read(path)
         except (ValueError, OSError) as error:
             warnings.warn(f"Left out: {error}", stacklevel=1)
     return found
@@ -52,6 +54,7 @@ def readable(paths: dict[str, Path], read: Callable) -> dict:
 
 def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
     """The whole page. Every public endpoint has a name; what only serves the page is private."""
+    models = {name: model for name, model in models.items() if len(model.shape) == 3}  # images, not points in the plane
     for registry, loaded in ((MODELS, models), (JUDGES, judges)):
         registry.clear()
         registry.update(loaded)
@@ -70,6 +73,8 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
                 interpolate.build(models)
             with gr.Tab("Evaluate", id="evaluate"):
                 evaluate.build()
+            with gr.Tab("Score", id="score"):
+                score.build(load_models(CHECKPOINTS / "fields", "cpu"))
     return page.queue(max_size=32)
 
 
@@ -90,4 +95,5 @@ def launch_options() -> dict:
 demo = build(load_models(), load_judges())
 
 if __name__ == "__main__":
+    threading.Thread(target=score.warm_up, daemon=True).start()
     demo.launch(**launch_options())

@@ -17,10 +17,12 @@ from diffusion_core.checkpoint import Model, save
 from diffusion_core.classifier import Classifier, Judge, initialised
 from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.evaluate import Plan, draw, measure, reference
+from diffusion_core.fields import METHODS, OBJECTIVES, errors_by_level
 from diffusion_core.images import to_uint8
 from diffusion_core.networks import UNet
+from diffusion_core.plane import PRESETS, data_of
 from diffusion_core.schedules import SCHEDULES, VPLinear
-from tabs import evaluate, forward, interpolate
+from tabs import evaluate, forward, interpolate, score
 from tabs.widgets.runs import JUDGES, MODELS, Film, Frame, Settings, frames
 
 PICTURE = np.arange(64, dtype=np.uint8).reshape(8, 8, 1) * 4
@@ -59,10 +61,12 @@ def run(client: Client, **changes) -> dict:
 def test_the_public_endpoints_are_these_and_each_says_what_it_does(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(endpoints) == {
-        "/forward", "/picture", "/upload", "/sample", "/interpolate", "/path_distance", "/evaluate"
+        "/forward", "/picture", "/upload", "/sample", "/interpolate", "/path_distance", "/evaluate",
+        "/train_score", "/sample_score",
     }  # fmt: skip
     handlers = (forward.forward, forward.another, forward.upload, app.sample.sample, evaluate.evaluate)
-    for function in (*handlers, interpolate.interpolate, interpolate.path_distance):
+    handlers += (interpolate.interpolate, interpolate.path_distance, score.train_score, score.sample_score)
+    for function in handlers:
         assert len(function.__doc__) > 60
 
 
@@ -311,3 +315,138 @@ def test_without_a_classifier_the_tab_says_what_to_do(tiny):
     app.build({"tiny": tiny}, {})
     assert "train.py mnist-classifier" in evaluate.first_result(None)
     assert evaluate.judged() == {}
+
+
+# Score ------------------------------------------------------------------------------------------------------------
+
+TRAIN = dict(
+    data="song_ermon",
+    points="[]",
+    objective="sliced_vr",
+    levels="all",
+    sigma=1.0,
+    seconds=1,
+    lr=1e-3,
+    batch=64,
+    projections=1,
+    seed=0,
+)
+FOLLOW = dict(
+    data="song_ermon",
+    points="[]",
+    field="exact",
+    methods=["langevin", "annealed"],
+    sigma=1.0,
+    calls=100,
+    count=100,
+    share=0.3,
+    seed=0,
+)
+
+
+def follow(client: Client, **changes) -> dict:
+    return client.predict(**FOLLOW | changes, api_name="/sample_score")[-1]
+
+
+def test_training_streams_the_field_and_what_it_learned_leads_the_particles(client):
+    updates = [about for _, about in client.submit(**TRAIN, api_name="/train_score") if isinstance(about, dict)]
+    assert updates[-1]["finished"] and not updates[0]["finished"] and updates[-1]["steps"] > updates[0]["steps"]
+    assert updates[-1]["relative"] < updates[0]["relative"]
+    assert f"learned in {updates[-1]['steps']:,} steps" in follow(client, field="learned")["field"]
+    assert "shipped" in follow(client, field="learned", data="ring")["field"]  # other data, another field
+
+
+@pytest.mark.parametrize("data", [*PRESETS, "own"])
+def test_all_ways_to_sample_start_together_and_are_held_against_the_true_weights(client, data):
+    points = "[[1, 2], [-3, 4.5]]" if data == "own" else "[]"
+    found = follow(client, data=data, points=points, methods=list(METHODS))
+    assert sum(found["true_weights"]) == pytest.approx(1)
+    for method in METHODS:
+        assert sum(found[method]["weights"]) == pytest.approx(1, abs=1e-4) and found[method]["calls"] == 100
+        gaps = np.abs(np.subtract(found[method]["weights"], found["true_weights"])).sum() / 2
+        assert found[method]["weight_error"] == pytest.approx(gaps, abs=1e-5)
+
+
+def test_a_field_of_one_level_is_only_for_langevin_at_that_level(client):
+    client.predict(**TRAIN | {"levels": "one", "sigma": 3.0}, api_name="/train_score")
+    with pytest.raises(AppError, match="knows σ = 3 only"):
+        follow(client, field="learned")
+    assert "σ = 3" in follow(client, field="learned", methods=["langevin"])["field"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_ships_a_field_that_knows_all_levels(name):
+    model = score.SHIPPED[name]
+    levels = errors_by_level(model.denoiser, data_of(name))
+    assert max(error for sigma, error in levels if sigma >= 1) < 0.15 and max(error for _, error in levels) < 0.35
+    assert [r["objective"] for r in model.config["rivals"]] == list(OBJECTIVES)
+    page = score.first_sight(score.shipped(name), name, "[]", 1.0)
+    assert page.count("<svg") >= 7 and "shipped" in page
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "change", "sentence"),
+    [
+        ("/train_score", {"data": "own"}, "at least one point"),
+        ("/train_score", {"data": "own", "points": "[[1, 2"}, "must be written as"),
+        ("/train_score", {"data": "own", "points": "[[1, 99]]"}, "from -10 to 10"),
+        ("/train_score", {"sigma": 0.0}, "Noise level σ must lie between 0.2 and 10, not 0"),
+        ("/train_score", {"objective": "magic"}, "magic"),
+        ("/train_score", {"seed": -1}, "Seed must be a whole number"),
+        ("/sample_score", {"methods": []}, "at least one way to sample"),
+        ("/sample_score", {"data": "own", "points": "[[1, 2]]", "field": "learned"}, "press Train, or choose"),
+        ("/sample_score", {"count": 10_000}, "Particles must lie between 50 and 2000, not 10000"),
+    ],
+)
+def test_the_score_tab_refuses_in_one_sentence_and_the_next_request_works(client, endpoint, change, sentence):
+    with pytest.raises(AppError, match=sentence):
+        client.predict(**(TRAIN if endpoint == "/train_score" else FOLLOW) | change, api_name=endpoint)
+    assert follow(client, methods=["ode"])["ode"]["calls"] == 100
+
+
+def test_what_was_measured_on_the_way_says_at_which_noise_level():
+    """The slider may have moved since."""
+    *_, (_, _, learned) = score.train_score(*(TRAIN | {"sigma": 3.0, "seconds": 0.1}).values())
+    assert "Relative error at σ = 3, in %" in score.first_sight(learned, "song_ermon", "[]", 7.0)
+    assert "Relative error at σ = 1, in %" in score.first_sight(score.shipped("ring"), "ring", "[]", 7.0)
+
+
+def test_while_particles_move_every_method_has_its_panel():
+    methods = ["annealed", "ode"]
+    first, *_ = score.sample_score(None, *(FOLLOW | {"methods": methods}).values())
+    assert [first[0].count(METHODS[m]) for m in methods] == [2, 1]  # the one that moves is named below too
+    assert first[0].count('class="dots') == 1
+
+
+@pytest.mark.parametrize(("points", "sentence"), [("[]", "at least one point"), ("[[1, 2], [", "must be written as")])
+def test_points_that_are_still_being_written_are_no_error(points, sentence):
+    assert sentence in score.look(None, "own", points, 1.0)
+    assert sentence in next(score.changed(None, "own", points, *list(FOLLOW.values())[2:]))
+
+
+def test_new_data_is_followed_at_once_by_what_is_known_of_it():
+    options = list((FOLLOW | {"field": "learned"}).values())[2:]
+    *_, page = score.changed(None, "own", "[[1, 2]]", *options)
+    assert "moved by the exact score" in page
+    *_, page = score.changed(None, "ring", "[[1, 2]]", *options)
+    assert "moved by the shipped field" in page
+
+
+def test_a_comparison_of_the_objectives_ends_with_all_four(monkeypatch):
+    monkeypatch.setattr(score, "RACE", 0.05)
+    *_, page = score.compare_objectives("ring", "[]", 1.0, 1e-3, 64, 1)
+    assert all(label in page for label in OBJECTIVES.values()) and "measured here and now" in page
+
+
+def test_a_click_makes_the_data_the_viewers_own():
+    class Click:
+        x, y = 1.04, -0.01
+
+    data, points, _ = score.add_point("ring", "[[5, 5]]", Click)
+    assert data == "own" and json.loads(points) == [[1.0, 0.0]]
+    assert json.loads(score.add_point("own", points, Click)[1]) == [[1.0, 0.0]] * 2
+
+
+def test_models_of_points_are_not_offered_where_images_are_made(tiny):
+    app.build({"tiny": tiny, "plane": score.SHIPPED["ring"]}, {})
+    assert list(MODELS) == ["tiny"]

@@ -1,5 +1,6 @@
 """The page in a real browser: what a visitor does first, at the width of a desk and of a telephone."""
 
+import json
 import shutil
 from urllib.parse import parse_qsl
 
@@ -303,3 +304,50 @@ def test_an_images_seed_and_class_can_be_used_alone(page):
     page.wait_for_function(f"{line}.includes('seeds 10 to 25')", timeout=60_000)
     page.wait_for_function("document.querySelector('#class label.selected').innerText === '3'")
     assert page.locator("#sample-stage [data-act=tile] option").nth(1).inner_text() == "seed 10, 3"
+
+
+def test_a_field_is_learned_on_the_page_and_stop_keeps_it(page):
+    open_tab(page, "Score")
+    page.wait_for_selector("#score-stage svg")
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    page.locator("#train-score").click()
+    page.wait_for_selector("#score-stage .busy", timeout=60_000)
+    page.locator("#stop-score").click()
+    page.wait_for_function(
+        "!document.querySelector('#score-stage .busy')"
+        " && !document.querySelector('#score-stage .line').innerText.includes('shipped')",
+        timeout=60_000,
+    )
+    assert "Sliced, variance reduced" in page.locator("#score-stage .line").first.inner_text()
+    page.locator("#run-score").click()
+    page.locator("#score-particles .note").get_by_text("the field learned in").wait_for(timeout=60_000)
+
+
+def test_particles_are_scrubbed_without_the_server(page):
+    open_tab(page, "Score")
+    page.wait_for_selector("#score-particles canvas")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    numbers = page.locator("#score-particles .numbers p:not([hidden])")
+    assert "200 calls" in numbers.inner_text()
+    page.locator("#score-particles input[type=range]").focus()
+    page.keyboard.press("Home")
+    assert " 0 calls" in numbers.inner_text()
+    assert [url for url in asked if "heartbeat" not in url] == []
+
+
+def test_clicks_into_the_plane_become_the_data(page):
+    open_tab(page, "Score")
+    plane = page.locator("#score-stage svg.clickable rect.ground")
+    for count, (x, y) in enumerate([(0.25, 0.25), (0.75, 0.5)], 1):
+        box = plane.bounding_box()
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        page.wait_for_function(
+            f"document.querySelector('#score-stage .note').innerText.includes('({count} of them)')", timeout=20_000
+        )
+    placed = json.loads(page.locator("#own-points textarea").input_value())
+    assert np.abs(np.subtract(placed, [[-5, 5], [5, 0]])).max() < 0.2
+    page.locator("#undo-point").click()
+    page.wait_for_function("document.querySelector('#score-stage .note').innerText.includes('(1 of them)')")
+    page.locator("#clear-points").click()
+    page.wait_for_function("document.querySelectorAll('#score-stage svg.square').length === 1")

@@ -39,11 +39,13 @@ class Frame:
         points = zip(self.x(x[inside]), self.y(y[inside]), strict=True)
         return "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
 
-    def svg(self, body: str, description: str) -> str:
+    def svg(self, body: str, description: str, x_ticks: list[tuple[float, str]] | None = None) -> str:
+        """The plot; x_ticks are places and their names, by default round numbers."""
         x0, x1, y0, y1 = LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, TOP
         at_x, at_y = ((_log_ticks if axis in self.log else _ticks) for axis in "xy")
+        x_ticks = [(v, f"{v:g}") for v in at_x(*self.x_range)] if x_ticks is None else x_ticks
         ticks = "".join(
-            f'<text x="{self.x(v):.1f}" y="{y0 + 14}" text-anchor="middle">{v:g}</text>' for v in at_x(*self.x_range)
+            f'<text x="{self.x(v):.1f}" y="{y0 + 14}" text-anchor="middle">{name}</text>' for v, name in x_ticks
         ) + "".join(
             f'<path class="axis" d="M{x0} {self.y(v):.1f}H{x1}"/>'
             f'<text x="{x0 - 5}" y="{self.y(v) + 3.5:.1f}" text-anchor="end">{v:g}</text>'
@@ -156,3 +158,46 @@ def points(series: list[Series], frame: Frame, description: str) -> str:
                 f'text-anchor="{"end" if right else "start"}">{s.label}</text>'
             )
     return frame.svg("".join(body), description)
+
+
+def traces(
+    lines: list[Curve], title: str, x_label: str, description: str, *, from_zero: bool = False, log: str = ""
+) -> str:
+    """Lines in a frame that holds them all; `from_zero` starts it at y = 0, `log` is as for Frame."""
+    x, y = (np.concatenate([np.asarray(getattr(c, axis), float) for c in lines]) for axis in ("x", "y"))
+    y = y[np.isfinite(y)]
+    lo, hi = (0.0 if from_zero else y.min()), y.max()
+    room = 0.06 * ((hi - lo) or 1)
+    frame = Frame(
+        (x.min(), max(x.max(), x.min() + 1e-9)), (lo if from_zero else lo - room, hi + room), title, x_label, log
+    )
+    body = "".join(
+        f'<path class="{c.kind} {"curve" if c.bold else "other"}" stroke-dasharray="{c.dash}" '
+        f'd="{frame.path(np.asarray(c.x, float), np.asarray(c.y, float))}"><title>{c.label}</title></path>'
+        + (f'<circle class="{c.kind}" cx="{frame.x(c.x[0]):.1f}" cy="{frame.y(c.y[0]):.1f}" r="4"/>')
+        * (len(c.x) == 1)
+        for c in lines
+    )
+    return frame.svg(body, description)
+
+
+def share_bars(true: list[float], found: dict[str, list[float]], title: str, x_label: str, description: str) -> str:
+    """Shares of groups as bars side by side, those of each style class in `found`; a line across marks the true one."""
+    frame = Frame(
+        (0, len(true)), (0, 1.12 * max([*true, *(v for shares in found.values() for v in shares)])), title, x_label
+    )
+    gap, wide = 0.14, 0.72 / max(1, len(found))
+    body = "".join(
+        f'<rect class="{kind} share" x="{frame.x(k + gap + j * wide):.1f}" y="{frame.y(share):.1f}" '
+        f'width="{frame.x(wide) - frame.x(0) - 0.6:.1f}" height="{frame.y(0) - frame.y(share):.1f}">'
+        f"<title>{100 * share:.1f} %</title></rect>"
+        for j, (kind, shares) in enumerate(found.items())
+        for k, share in enumerate(shares)
+    )
+    body += "".join(
+        f'<path class="truth" d="M{frame.x(k + 0.06):.1f} {frame.y(w):.1f}H{frame.x(k + 0.94):.1f}"/>'
+        for k, w in enumerate(true)
+    )
+    return frame.svg(
+        body, description, x_ticks=[(k - 0.5, str(k)) for k in range(1, len(true) + 1) if len(true) <= 12 or k % 5 == 0]
+    )

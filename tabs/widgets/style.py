@@ -190,6 +190,29 @@ table.numbers td + td { color: var(--faint); }
 .with-die .wrap-inner { min-height: 40px; }
 .second .legend { margin-bottom: 8px; }
 .warning { color: var(--noise); font-weight: 700; }
+.squares { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 16px; }
+svg.square { width: 100%; height: auto; display: block; font: 10px "IBM Plex Sans", system-ui, sans-serif; }
+svg.square text { fill: var(--faint); } svg.square .why { text-anchor: middle; font-size: 11px; }
+svg.square .ground { fill: transparent; stroke: var(--line); } svg.clickable { cursor: crosshair; }
+svg.square .arrows { stroke: var(--ink); stroke-width: 1.1; fill: none; } svg.square .faint { opacity: 0.28; }
+svg.square .dots { stroke: var(--own); stroke-width: 2.4; stroke-linecap: round; opacity: 0.75; }
+.langevin { --own: #c25400; } .annealed { --own: #0072b2; } .reverse_sde { --own: #a8528a; } .ode { --own: #1b2430; }
+.predictor_corrector { --own: #8a6d00; } .squares .data, .legend .data { --own: var(--data); } .squares .noise { --own: var(--noise); }
+.dark .langevin { --own: #f28a3c; } .dark .annealed { --own: #56b4e9; } .dark .reverse_sde { --own: #e39ac4; } .dark .ode { --own: #e8ecf1; }
+.dark .predictor_corrector { --own: #f0e442; }
+svg.plot .share { fill: var(--own); } svg.plot .truth { stroke: var(--ink); stroke-width: 2; }
+.work + .work { margin-top: 16px; } .controls textarea { background: transparent; border: 1px solid var(--line); border-radius: 6px; }
+.plots.wide { grid-template-columns: repeat(2, minmax(0, 1fr)) minmax(0, 1.6fr); } .quick { gap: 8px !important; flex-wrap: nowrap !important; } .quick button { height: 30px; font-weight: 400; }
+#score-particles { min-height: 560px; } #score-particles:has(.busy) { min-height: var(--was); }
+.plane { outline: 1px solid var(--line); } .plane svg.square .dots { stroke-width: 1.6; } .player .panel { max-width: 100%; }
+.note .data { color: var(--data); } .note .noise { color: var(--noise); }
+.rivals { border-collapse: collapse; font-size: 0.88rem; color: var(--ink); font-variant-numeric: tabular-nums; margin-top: 8px; }
+.rivals th { text-align: left; color: var(--faint); font-weight: 400; font-size: 0.8rem; }
+.stage .rivals :is(td, th) { padding: 4px 20px 4px 0; border: 0; border-bottom: 1px solid var(--line); }
+.stage .rivals, .stage .rivals tr { border: 0; } .rivals td { white-space: nowrap; }
+.rivals td > i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; background: var(--own); margin-right: 8px; }
+.rivals td > i.meter { background: var(--snr); opacity: 0.6; }
+.scroll { overflow-x: auto; }
 @media (max-width: 1100px) {
   .work { grid-template-columns: minmax(0, 1fr); gap: 12px; }
   .work > .controls { grid-row: 2; grid-column: 1; } .work > .stage { grid-column: 1; grid-row: 1; }
@@ -198,6 +221,7 @@ table.numbers td + td { color: var(--faint); }
 }
 @media (max-width: 960px) {
   .pixels, .sheet-box, .lanes .at { --s: var(--s-small) !important; --z-one: var(--z-one-small) !important; }
+  .squares { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .sum { display: grid; grid-template-columns: auto 1fr; gap: 4px 8px; min-height: 0; margin-bottom: 10px; align-items: end; }
   .sum > .panel { grid-row: 1 / span 2; } .sum .term { gap: 4px; } .sum .term b { font-size: 1rem; }
   .sum .op { font-size: 0.9rem; min-width: 6.5ch; } .sum .term figcaption { font-size: 0.75rem; margin-bottom: 2px; }
@@ -208,6 +232,6 @@ table.numbers td + td { color: var(--faint); }
   .gradio-container h1 { font-size: 1.25rem; } .lanes .names span { display: none; }
   .result { grid-template-columns: minmax(0, 1fr); } .comparison { grid-template-columns: minmax(0, 1fr); }
   .comparison .names { grid-template-rows: none; padding: 0 0 8px; gap: 4px; }
-  .work > .stage { padding: 12px; } .plots { grid-template-columns: 1fr; } .row { gap: 14px; }
+  .work > .stage { padding: 12px; } .plots, .plots.wide { grid-template-columns: 1fr; } .stage .rivals :is(td, th) { padding-right: 8px; } .rivals td:first-child { white-space: normal; } .rivals td > i.meter { display: none; } .row { gap: 14px; }
 }
 """
