@@ -1,6 +1,6 @@
 """The README's pictures, from the running app:  python -m tests.benchmarks.screenshots
 
-Needs Playwright and Chromium; writes docs/forward.png, docs/sample.png and docs/interpolate.png.
+Needs Playwright and Chromium; writes forward.png, sample.png, interpolate.png and score.png into docs.
 """
 
 import shutil
@@ -29,6 +29,10 @@ def main() -> None:
         page.wait_for_selector("#interpolate-stage .player")
         page.wait_for_timeout(500)
         page.screenshot(path=docs / "interpolate.png", full_page=True)
+        page.get_by_role("tab", name="Score").click()
+        page.wait_for_selector("#score-particles canvas")
+        page.wait_for_timeout(500)
+        page.screenshot(path=docs / "score.png", full_page=True)
         browser.close()
     app.demo.close()
 
