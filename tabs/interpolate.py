@@ -531,13 +531,14 @@ def build(models: dict[str, Model]) -> None:
         upload_a, upload_b,
     ]  # fmt: skip
     limits = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=started("interpolate-stage"))
-    pressed = run.click(interpolate, inputs, [stage, about], api_name="interpolate", **limits)
     numbers = [c.change for c in (picture_a, picture_b, depth, positions, steps, guidance, seed)]
     choices_ = [c.input for c in (source, class_a, class_b, way)]
     changed = gr.on(
         [*numbers, *choices_, upload_a.upload, upload_b.upload], interpolate, inputs, [stage, about],
-        api_visibility="private", trigger_mode="always_last", **limits,
+        api_name="changed_path", api_visibility="private", trigger_mode="always_last", **limits,
     )  # fmt: skip
+    run.click(None, cancels=[changed])  # as in the Sample tab
+    pressed = run.click(interpolate, inputs, [stage, about], api_name="interpolate", **limits)
     stop.click(None, cancels=[pressed, changed]).then(None, js=stopped("interpolate-stage"))
     for die, picture, own in ((die_a, picture_a, upload_a), (die_b, picture_b, upload_b)):
         die.click(lambda: (random.randrange(800), None), None, [picture, own], **private)

@@ -288,15 +288,18 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs) -> None:
 
     inputs = [model, cls, sampler, steps, guidance, seed, count, eta, spacing]
     outputs = [stage, about]
-    # Generate and the changes of a control are events of their own: typing a number and pressing Generate is both,
-    # and with the last change waiting behind the button's run, Stop would only make room for it.
+    # Generate and the changes of a control are events of their own: a number typed before Generate is pressed is
+    # both, and the button's run then takes the place of the change's. The listener that cancels must come first:
+    # a later one would wait for the end of the run.
     once = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=STARTED)
-    pressed = go.click(sample, inputs, outputs, api_name="sample", **once)
-    limits = once | dict(api_visibility="private", trigger_mode="always_last")
+    private = once | dict(api_visibility="private")
     numbers = [control.change for control in (steps, guidance, eta, count, seed)]  # by hand, key, arrow or die
+    choices = [cls.input, sampler.input, spacing.input]
     changed = gr.on(
-        [cls.input, sampler.input, spacing.input, *numbers, again.change], sample, inputs, outputs, **limits
+        [*choices, *numbers], sample, inputs, outputs, api_name="changed", trigger_mode="always_last", **private
     )
+    go.click(None, cancels=[changed])
+    pressed = go.click(sample, inputs, outputs, api_name="sample", **once)
     die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")
     model.input(
         lambda name: (chips(models[name]), gr.Dropdown(spacing_choices(models[name]), value="lam")),
@@ -305,11 +308,11 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs) -> None:
         api_visibility="private",
     )
     controls = [again, *inputs]
-    opened = [
-        event.success(sample_again, controls, outputs, api_visibility="private", **once)
-        for event in (
-            page.load(open_link, None, [tabs, *controls], api_visibility="private", show_progress="hidden"),
-            picture.change(open_picture, picture, controls, api_visibility="private", show_progress="hidden"),
-        )
-    ]
+    opened = []
+    for setting in (
+        page.load(open_link, None, [tabs, *controls], api_visibility="private", show_progress="hidden"),
+        picture.change(open_picture, picture, controls, api_visibility="private", show_progress="hidden"),
+    ):
+        setting.success(None, cancels=[changed])  # what the first of the controls to be set has begun
+        opened.append(setting.success(sample_again, controls, outputs, **private))
     stop.click(None, cancels=[pressed, changed, *opened]).then(None, js=STOPPED)

@@ -148,6 +148,17 @@ def test_eight_steps_draw_sixteen_digits(page):
     assert grid.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
 
 
+def test_a_number_typed_before_generate_is_pressed_makes_one_run(page):
+    open_tab(page, "Sample")
+    page.wait_for_selector("#sample-stage .done")
+    page.locator("#steps input[type=number]").fill("30")
+    page.locator("#generate").click()
+    page.wait_for_selector("#sample-stage .running")
+    page.wait_for_selector("#sample-stage .done", timeout=60_000)
+    page.wait_for_timeout(800)
+    assert page.locator("#sample-stage .done").is_visible()
+
+
 def test_scrubbing_by_key_and_hand_moves_picture_and_line_and_asks_the_server_nothing(page):
     open_tab(page, "Sample")
     range_ = page.locator("#sample-stage .player input[type=range]")
@@ -283,6 +294,9 @@ def test_a_link_opens_tab_and_settings_and_runs_them_and_copies_itself(page, url
     line = "document.querySelector('#sample-stage .done .line')?.innerText"
     what = "Heun (ODE) · 4 steps · 7 network calls × 2 (guided) · guidance 1.5 · seeds 21 to 22"
     page.wait_for_function(f"{line}.includes('{what}')", timeout=60_000)
+    page.wait_for_function(
+        "document.querySelector('#sample-stage [data-copy-link]')?.dataset.copyLink.includes('cls=3')"
+    )
     assert page.locator("#class label.selected").inner_text() == "3"
     assert page.locator("#steps input[type=number]").input_value() == "4"
     copied = page.locator("#sample-stage .done [data-copy-link]").get_attribute("data-copy-link")
