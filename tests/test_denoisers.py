@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from helpers import Stub, close, randn
 
 from diffusion_core.denoisers import (
     Clipped,
@@ -18,6 +17,7 @@ from diffusion_core.denoisers import (
 )
 from diffusion_core.mixtures import GaussianMixture, MixtureDenoiser
 from diffusion_core.schedules import SCHEDULES, VPLinear, over_batch
+from tests.helpers import Stub, close, randn
 
 ALPHA_SIGMA = [(0.8, 0.6), (1.0, 50.0), (1.0, 0.01), (0.5, 0.2), (1e-2, 1.0)]  # VP, VE twice, sub-VP, almost all noise
 

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 import torch
-from helpers import close
 
 from diffusion_core import fields
 from diffusion_core.denoisers import Denoiser
@@ -14,6 +13,7 @@ from diffusion_core.fields import METHODS, OBJECTIVES, SCHEDULE, Moment
 from diffusion_core.losses import explicit_score_matching
 from diffusion_core.mixtures import GaussianMixture
 from diffusion_core.plane import EXTENT, data_of, lattice, modes
+from tests.helpers import close
 
 DATA = data_of("song_ermon")
 

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import Stub, close, randn
 
 from diffusion_core.denoisers import NetDenoiser, to_eps, to_v
 from diffusion_core.losses import (
@@ -18,6 +17,7 @@ from diffusion_core.losses import (
 )
 from diffusion_core.mixtures import GaussianMixture
 from diffusion_core.schedules import SCHEDULES, VPLinear
+from tests.helpers import Stub, close, randn
 
 PREDICTIONS = ["x0", "eps", "v"]
 

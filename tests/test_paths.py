@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import close, randn
 from PIL import Image
 
 from diffusion_core.__main__ import main
@@ -21,6 +20,7 @@ from diffusion_core.metrics import FeatureStats, Reference, atypicality, frechet
 from diffusion_core.networks import UNet
 from diffusion_core.paths import Walk, ends, journeys, latents, lengths, noise_pair, path, real_between, worth
 from diffusion_core.schedules import VPLinear
+from tests.helpers import close, randn
 
 CLASSES = ["cat", "dog", "emu"]
 SPEC = Walk("cat", "emu", positions=3, steps=5, seed=2)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from helpers import close
 
 from diffusion_core.plane import EXTENT, MAX_POINTS, PRESETS, data_of, lattice, modes, own
+from tests.helpers import close
 
 
 @pytest.fixture(params=PRESETS)
