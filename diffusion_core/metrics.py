@@ -214,6 +214,15 @@ def rmse(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).flatten(1).square().mean(dim=1).sqrt()
 
 
+def halving_error(fine: Tensor, coarse: Tensor, order: int) -> Tensor:
+    """How far each sample of `fine` is from the limit of ever smaller steps: fine, coarse [B, *S] -> [B], an rmse.
+
+    Richardson's estimate (1911) for a method of that order, where `coarse` took half as many steps as `fine`: halving
+    the steps divides the error by 2^order, so the limit lies rmse / (2^order - 1) beyond `fine`.
+    """
+    return rmse(fine, coarse) / (2**order - 1)
+
+
 def psnr(x: Tensor, y: Tensor, span: float = 2.0) -> Tensor:
     """Peak signal-to-noise ratio of each sample in dB, 20 log10(span / rmse): x, y [B, *S] -> [B].
 

@@ -320,6 +320,10 @@ class Sampler(NamedTuple):
     calls: int | None = 1
     uses_eta: bool = False
 
+    def deterministic(self, eta: float = 0.0) -> bool:
+        """Whether the starting noise alone decides the result, as when an ODE is solved."""
+        return not (self.stochastic or (self.uses_eta and eta > 0))
+
 
 SAMPLERS: dict[str, Sampler] = {
     "dpmpp_2m": Sampler(

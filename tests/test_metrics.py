@@ -10,9 +10,11 @@ from diffusion_core.metrics import (
     class_accuracy,
     energy_distance,
     frechet_distance,
+    halving_error,
     inception_score,
     kid,
     precision_recall,
+    rmse,
 )
 
 
@@ -303,3 +305,10 @@ def test_the_energy_distance_is_unbiased_and_symmetric_and_ignores_shifts_and_tu
 def test_an_energy_distance_needs_two_samples_of_each():
     with pytest.raises(ValueError, match="not 1 and 5"):
         energy_distance(torch.zeros(1, 2), torch.zeros(5, 2))
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_halving_the_steps_tells_the_error_that_is_left(order):
+    limit, direction = normal(3, 1, 4, 4), normal(3, 1, 4, 4, seed=1)
+    fine, coarse = (limit + direction / n**order for n in (20, 10))  # what a method of that order does
+    assert torch.allclose(halving_error(fine, coarse, order), rmse(fine, limit))
