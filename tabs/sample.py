@@ -16,22 +16,15 @@ from diffusion_core.samplers import SAMPLERS
 from diffusion_core.schedules import Discrete
 
 from .widgets.controls import plainly, slider
-from .widgets.html import data_uri, figure, notice, pixels
+from .widgets.html import data_uri, figure, mapping, notice, pixels
 from .widgets.player import Pictures, player
 from .widgets.recipes import actions, settings_from
-from .widgets.runs import MODELS, Film, Frame, Settings, describe, frames
+from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, frames
 
 TABS = ("forward", "sample", "evaluate")  # what a link can open
 BOX = 470  # side of the two pictures, in page pixels
 SIDE = 262  # and of those at the result's side
 PREVIEW_GAP = 0.08  # seconds between two previews: more often only slows the run down
-SPACING_NAMES = {
-    "lam": "even in log-SNR",
-    "t": "even in t",
-    "karras": "Karras (finer near the data)",
-    "quad": "even in √t",
-    "ddpm": "DDPM's own levels",
-}
 # Whether the run was stopped is kept outside of what is streamed: a frame under way when Stop is pressed may yet come.
 STOPPED = "() => { document.querySelector('#sample-stage').closest('.stage').dataset.run = 'stopped' }"
 STARTED = """(...inputs) => {
@@ -127,12 +120,6 @@ def numbers_html(frame: Frame, steps: int) -> str:
     return (
         f"<b>Step {frame.i} of {steps}</b> · t = {frame.t:.3f}<br>"
         f"σ = {frame.sigma:.3f} · SNR {snr:,.{0 if snr >= 100 else 2}f}{moved}"
-    )
-
-
-def mapping() -> str:
-    return (
-        '<p class="note">Black is −1, white +1; values beyond are clipped. Pixels are enlarged without smoothing.</p>'
     )
 
 

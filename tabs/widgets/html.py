@@ -34,3 +34,9 @@ def figure(caption: str, content: str) -> str:
 def notice(text: str) -> str:
     """One line in a place where something cannot be shown: what is missing, and what to do."""
     return f'<p class="line">{html.escape(text)}</p>'
+
+
+def mapping() -> str:
+    return (
+        '<p class="note">Black is −1, white +1; values beyond are clipped. Pixels are enlarged without smoothing.</p>'
+    )

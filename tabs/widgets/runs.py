@@ -18,6 +18,13 @@ from .controls import gpu
 
 MODELS: dict[str, Model] = {}  # filled once, when the app starts
 JUDGES: dict[str, Judge] = {}  # by data set; filled likewise
+SPACING_NAMES = {
+    "lam": "even in log-SNR",
+    "t": "even in t",
+    "karras": "Karras (finer near the data)",
+    "quad": "even in √t",
+    "ddpm": "DDPM's own levels",
+}
 
 
 class Settings(NamedTuple):
