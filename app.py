@@ -15,7 +15,7 @@ import torch
 
 from diffusion_core.checkpoint import Model, load
 from diffusion_core.classifier import Judge, load_classifier
-from tabs import evaluate, forward, interpolate, sample, score
+from tabs import compare, evaluate, forward, interpolate, sample, score
 from tabs.widgets import player, recipes
 from tabs.widgets.runs import JUDGES, MODELS
 from tabs.widgets.style import CSS, THEME
@@ -69,6 +69,8 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
                 forward.build(models, forward.draw(forward.sources()[0]))
             with gr.Tab("Sample", id="sample"):
                 sample.build(models, page, tabs)
+            with gr.Tab("Compare", id="compare") as tab:
+                compare.build(models, tab)
             with gr.Tab("Interpolate", id="interpolate"):
                 interpolate.build(models)
             with gr.Tab("Evaluate", id="evaluate"):

@@ -61,12 +61,12 @@ def run(client: Client, **changes) -> dict:
 def test_the_public_endpoints_are_these_and_each_says_what_it_does(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(endpoints) == {
-        "/forward", "/picture", "/upload", "/sample", "/interpolate", "/path_distance", "/evaluate",
+        "/forward", "/picture", "/upload", "/sample", "/race", "/interpolate", "/path_distance", "/evaluate",
         "/train_score", "/sample_score",
     }  # fmt: skip
     handlers = (forward.forward, forward.another, forward.upload, app.sample.sample, evaluate.evaluate)
     handlers += (interpolate.interpolate, interpolate.path_distance, score.train_score, score.sample_score)
-    for function in handlers:
+    for function in (*handlers, app.compare.race):
         assert len(function.__doc__) > 60
 
 

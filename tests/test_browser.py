@@ -288,6 +288,31 @@ def test_what_is_wrong_is_said_on_the_page_and_the_next_try_works(page):
     )
 
 
+def test_three_samplers_race_and_are_scrubbed_by_network_calls_without_a_request(page):
+    open_tab(page, "Compare")
+    page.locator("#compare-stage .race.done").wait_for(timeout=60_000)
+    page.locator("#lane-C-steps input[type=number]").fill("3")
+    page.locator("#race").click()
+    numbers = page.locator("#compare-stage .numbers")
+    numbers.get_by_text("C: finished: 3 steps, 3 calls").last.wait_for(timeout=60_000)
+    page.locator("#compare-stop").click()
+    page.get_by_text("Stopped. Reference run of the ODE").wait_for()
+    page.wait_for_timeout(500)
+    requests = []
+    page.on("request", lambda r: requests.append(r.url) if r.url.startswith("http") else None)
+    page.locator("#compare-stage input[type=range]").focus()
+    for keys, calls, lane in (
+        ("Home", 1, "step 1 of 3"),
+        ("ArrowRight", 2, "step 2 of 3"),
+        ("ArrowRight", 3, "finished"),
+    ):
+        page.keyboard.press(keys)
+        assert numbers.inner_text().startswith(f"After {calls} network call")
+        assert f"A: step {calls} of 12" in numbers.inner_text() and f"C: {lane}" in numbers.inner_text()
+    assert requests == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
 def test_a_link_opens_tab_and_settings_and_runs_them_and_copies_itself(page, url):
     settings = Settings("mnist", "3", "heun", 4, 1.5, 21, 2, 0.0, "t")
     page.goto(url + link(settings))

@@ -213,10 +213,26 @@ svg.plot .share { fill: var(--own); } svg.plot .truth { stroke: var(--ink); stro
 .rivals td > i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; background: var(--own); margin-right: 8px; }
 .rivals td > i.meter { background: var(--snr); opacity: 0.6; }
 .scroll { overflow-x: auto; }
+.compare > .controls { grid-row: 1 / span 3; } .compare > .entrants { grid-column: 2; grid-row: 1; }
+.compare > .second { min-height: 440px; }
+.entrants > .row { display: grid !important; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 18px 20px; }
+.entrants .lane { gap: 12px !important; } .entrants .form { gap: 12px; }
+.race .panels { display: grid; grid-auto-flow: column; grid-template-rows: auto auto;
+                grid-template-columns: repeat(var(--lanes), minmax(min-content, 1fr)); gap: 10px 20px; overflow-x: auto; }
+.race > .line { margin: 0 0 12px; } .race .status { min-height: calc(200px + 1.6em * var(--lanes)); }
+.race .panels .panel { min-width: 0; } .race.running .line { margin-top: 6px; } .race-results > .line { margin: 8px 0; }
+.lane-name { color: var(--own) !important; }
+.lanes-table :is(td, thead th) { white-space: nowrap; } .lanes-table td + td { color: var(--ink) !important; }
+.lanes-table td, .lanes-table thead th + th { padding-left: 14px !important; }
+.lanes-table thead th:first-child { text-align: left !important; } .lanes-table th { min-width: 170px; } .lanes-table a { color: var(--accent); text-decoration: underline; padding: 0; margin: 0; } .lanes-table thead th + th { min-width: 0; }
+.race-results .scroll { overflow-x: auto; } .race-results .row { margin-top: 16px; gap: 28px; }
+.race-results .curves { flex: 1 1 320px; max-width: 440px; } .race-results .curves:empty { display: none; }
+.race-results .notes { flex: 1 1 280px; } .plot .reference { --own: var(--faint); }
 @media (max-width: 1100px) {
   .work { grid-template-columns: minmax(0, 1fr); gap: 12px; }
   .work > .controls { grid-row: 2; grid-column: 1; } .work > .stage { grid-column: 1; grid-row: 1; }
   .work > .second { grid-row: 3; }
+  .compare > .entrants { grid-row: 3; grid-column: 1; } .compare > .second { grid-row: 4; min-height: 0; }
   .controls > .buttons:not(.later) { order: -1; }
 }
 @media (max-width: 960px) {
@@ -228,6 +244,8 @@ svg.plot .share { fill: var(--own); } svg.plot .truth { stroke: var(--ink); stro
   .strip-axis span:nth-child(even):not(.at) { display: none; }
 }
 @media (max-width: 600px) {
+  .race .panels { grid-auto-flow: row; grid-template-rows: none; grid-template-columns: repeat(2, minmax(0, 1fr)); align-items: end; }
+  .race .busy { width: 60px; } .lanes-table th { min-width: 130px; } .lanes-table :is(td, thead th) { white-space: normal; }
   .gradio-container .main { padding: 14px 12px 24px !important; }
   .gradio-container h1 { font-size: 1.25rem; } .lanes .names span { display: none; }
   .result { grid-template-columns: minmax(0, 1fr); } .comparison { grid-template-columns: minmax(0, 1fr); }

@@ -1,6 +1,6 @@
 """The README's pictures, from the running app:  python -m tests.benchmarks.screenshots
 
-Needs Playwright and Chromium; writes forward.png, sample.png, interpolate.png and score.png into docs.
+Needs Playwright and Chromium; writes forward.png, sample.png, compare.png, interpolate.png and score.png into docs.
 """
 
 import shutil
@@ -25,6 +25,10 @@ def main() -> None:
         page.wait_for_selector("#sample-stage .player")
         page.wait_for_timeout(500)
         page.screenshot(path=docs / "sample.png", full_page=True)
+        page.get_by_role("tab", name="Compare").click()
+        page.wait_for_selector("#compare-results .curves svg", timeout=120_000)  # after the reference run
+        page.wait_for_timeout(500)
+        page.screenshot(path=docs / "compare.png", full_page=True)
         page.get_by_role("tab", name="Interpolate").click()
         page.wait_for_selector("#interpolate-stage .player")
         page.wait_for_timeout(500)
