@@ -21,7 +21,7 @@ from .widgets.player import Pictures, player
 from .widgets.recipes import actions, settings_from
 from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, frames
 
-TABS = ("forward", "sample", "compare", "evaluate")  # what a link can open
+TABS = ("forward", "sample", "compare", "interpolate", "evaluate", "score")  # what a link can open
 BOX = 470  # side of the two pictures, in page pixels
 SIDE = 262  # and of those at the result's side
 PREVIEW_GAP = 0.08  # seconds between two previews: more often only slows the run down

@@ -196,10 +196,9 @@ svg.square text { fill: var(--faint); } svg.square .why { text-anchor: middle; f
 svg.square .ground { fill: transparent; stroke: var(--line); } svg.clickable { cursor: crosshair; }
 svg.square .arrows { stroke: var(--ink); stroke-width: 1.1; fill: none; } svg.square .faint { opacity: 0.28; }
 svg.square .dots { stroke: var(--own); stroke-width: 2.4; stroke-linecap: round; opacity: 0.75; }
-.langevin { --own: #c25400; } .annealed { --own: #0072b2; } .reverse_sde { --own: #a8528a; } .ode { --own: #1b2430; }
-.predictor_corrector { --own: #8a6d00; } .squares .data, .legend .data { --own: var(--data); } .squares .noise { --own: var(--noise); }
-.dark .langevin { --own: #f28a3c; } .dark .annealed { --own: #56b4e9; } .dark .reverse_sde { --own: #e39ac4; } .dark .ode { --own: #e8ecf1; }
-.dark .predictor_corrector { --own: #f0e442; }
+.langevin { --own: #c25400; } .annealed { --own: #0072b2; } .ode { --own: #1b2430; }
+.squares .data, .legend .data { --own: var(--data); } .squares .noise { --own: var(--noise); }
+.dark .langevin { --own: #f28a3c; } .dark .annealed { --own: #56b4e9; } .dark .ode { --own: #e8ecf1; }
 svg.plot .share { fill: var(--own); } svg.plot .truth { stroke: var(--ink); stroke-width: 2; }
 .work + .work { margin-top: 16px; } .controls textarea { background: transparent; border: 1px solid var(--line); border-radius: 6px; }
 .plots.wide { grid-template-columns: repeat(2, minmax(0, 1fr)) minmax(0, 1.6fr); } .quick { gap: 8px !important; flex-wrap: nowrap !important; } .quick button { height: 30px; font-weight: 400; }
