@@ -15,7 +15,7 @@ import torch
 
 from diffusion_core.checkpoint import Model, load
 from diffusion_core.classifier import Judge, load_classifier
-from tabs import compare, evaluate, forward, interpolate, sample, score
+from tabs import compare, evaluate, forward, interpolate, sample, score, talk
 from tabs.widgets import player, recipes
 from tabs.widgets.runs import JUDGES, MODELS
 from tabs.widgets.style import CSS, THEME
@@ -59,7 +59,9 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
         registry.clear()
         registry.update(loaded)
     with gr.Blocks(title="Diffusion, step by step", delete_cache=(600, 1800), analytics_enabled=False) as page:
-        gr.Markdown("# Diffusion, step by step")
+        with gr.Row(elem_classes="head"):
+            gr.Markdown("# Diffusion, step by step")
+            present = gr.Button("Present", elem_id="present", size="sm", min_width=90)
         gr.Markdown(
             "Noise a picture, then sample new ones from noise: every number is of the picture above it.",
             elem_classes="lead",
@@ -77,6 +79,7 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
                 evaluate.build()
             with gr.Tab("Score", id="score"):
                 score.build(load_models(CHECKPOINTS / "fields", "cpu"))
+        talk.build(talk.read_talk(), present)
     return page.queue(max_size=32)
 
 
@@ -84,8 +87,8 @@ def launch_options() -> dict:
     """How the page is served; the tests use the same."""
     return dict(
         theme=THEME,
-        css=CSS,
-        head=player.HEAD + recipes.HEAD,
+        css=CSS + talk.CSS,
+        head=player.HEAD + recipes.HEAD + talk.HEAD,
         footer_links=["api"],
         ssr_mode=False,
         run_history=False,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import app
+from tabs.talk import read_talk
 from tabs.widgets.player import HEAD, Points, player
 from tabs.widgets.recipes import link
 from tabs.widgets.runs import Settings
@@ -390,3 +391,22 @@ def test_clicks_into_the_plane_become_the_data(page):
     page.wait_for_function("document.querySelector('#score-stage .note').innerText.includes('(1 of them)')")
     page.locator("#clear-points").click()
     page.wait_for_function("document.querySelectorAll('#score-stage svg.square').length === 1")
+
+
+def test_the_talk_goes_from_its_first_stop_to_its_last_by_key_and_leaves_the_page_as_it_was(page):
+    stops = len(read_talk())
+    page.locator("#present").click()
+    for k in range(stops):
+        page.wait_for_function(
+            f"(e => e && !e.querySelector('.busy'))(document.querySelector('#stop-{k} .slide'))", timeout=180_000
+        )
+        slide = page.locator(f"#stop-{k} .slide")
+        assert slide.is_visible() and page.locator("#talk .slide:visible").count() == 1
+        assert "cannot be shown" not in slide.inner_text()
+        page.keyboard.press("PageDown")
+    assert page.locator(f"#stop-{stops - 1} .slide").is_visible()  # after the last there is nothing
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(f"#stop-{stops - 2} .slide").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("#talk").is_hidden() and page.locator("#forward-stage img").first.is_visible()
+    assert page.foreign == []
