@@ -16,7 +16,9 @@ import torch
 from diffusion_core.checkpoint import Model, load
 from diffusion_core.classifier import Judge, load_classifier
 from tabs import compare, evaluate, forward, interpolate, sample, score, talk
-from tabs.widgets import player, recipes
+from diffusion_core.fields import OBJECTIVES
+from diffusion_core.samplers import SAMPLERS
+from tabs.widgets import formulas, player, recipes
 from tabs.widgets.runs import JUDGES, MODELS
 from tabs.widgets.style import CSS, THEME
 
@@ -61,6 +63,7 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
     with gr.Blocks(title="Diffusion, step by step", delete_cache=(600, 1800), analytics_enabled=False) as page:
         with gr.Row(elem_classes="head"):
             gr.Markdown("# Diffusion, step by step")
+            gr.Checkbox(True, label="Explanations", interactive=True, elem_id="explanations", min_width=120)
             present = gr.Button("Present", elem_id="present", size="sm", min_width=90)
         gr.Markdown(
             "Noise a picture, then sample new ones from noise: every number is of the picture above it.",
@@ -85,10 +88,15 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
 
 def launch_options() -> dict:
     """How the page is served; the tests use the same."""
+    labels = {
+        "schedule": forward.NAMES,
+        "sampler": {k: s.label for k, s in SAMPLERS.items()},
+        "objective": OBJECTIVES,
+    }
     return dict(
         theme=THEME,
         css=CSS + talk.CSS,
-        head=player.HEAD + recipes.HEAD + talk.HEAD,
+        head=player.HEAD + recipes.HEAD + talk.HEAD + formulas.head(labels),
         footer_links=["api"],
         ssr_mode=False,
         run_history=False,

@@ -410,3 +410,17 @@ def test_the_talk_goes_from_its_first_stop_to_its_last_by_key_and_leaves_the_pag
     page.keyboard.press("Escape")
     assert page.locator("#talk").is_hidden() and page.locator("#forward-stage img").first.is_visible()
     assert page.foreign == []
+
+
+def test_a_formula_follows_its_control_and_one_switch_hides_them_all(page):
+    open_tab(page, "Sample")
+    formula = page.locator("#guidance .formula")
+    formula.wait_for()
+    assert "+ 2 (" in formula.inner_text()
+    page.locator("#guidance input[type=number]").fill("3.5")
+    page.wait_for_function("document.querySelector('#guidance .formula').innerText.includes('+ 3.5 (')")
+    page.locator("#sampler input").click()
+    page.get_by_role("option", name="DDIM").click()
+    page.wait_for_function("document.querySelector('#sampler .formula').innerText.includes('η')")
+    page.locator("#explanations input").uncheck()
+    assert formula.is_hidden() and page.locator("#sampler .info-text").is_hidden()

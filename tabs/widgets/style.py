@@ -53,6 +53,10 @@ CSS = """
 .controls .block { padding: 0 !important; overflow: visible; background: transparent; }
 .controls [data-testid="block-info"], .controls label > span { font-weight: 700; color: var(--ink); font-size: 0.9rem; }
 .controls [data-testid="block-info"] + div, .controls .info-text { font-size: 0.8rem; color: var(--faint); line-height: 1.35; }
+.formula { font-size: 0.78rem; line-height: 1.45; color: var(--faint); margin: 3px 0 0; font-variant-numeric: tabular-nums; }
+.with-die + .formula { margin-top: -14px; } .controls .head > label { flex: 1 1 0; min-width: 0; }
+.controls .tab-like-container { flex: none; } .formula:empty { display: none; } .formula b { color: var(--ink); } .formula sub, .formula sup { line-height: 0; }
+.main:has(#explanations input:not(:checked)) :is(.formula, .info-text) { display: none; }
 .controls input[type=number], .controls .wrap-inner { border: 1px solid var(--line); border-radius: 6px; background: transparent; }
 .controls .wrap-inner { padding: 3px 4px; } .controls input.border-none { background: transparent; }
 .controls .container > .wrap { background: transparent; box-shadow: none; }

@@ -1,0 +1,79 @@
+"""The formula that a control changes, which stands under it with the number that is in it: by the control's elem_id.
+
+A string has {} where the number goes; a dictionary has a formula for each choice, by its value. The script that `HEAD`
+holds writes them into the page and keeps them up to date, whoever moves the control.
+"""
+
+import json
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+
+GUIDED = "D = D<sub>∅</sub> + {} (D<sub>c</sub> − D<sub>∅</sub>)"
+ODE = "dx = [f x − ½ g² ∇log p] dt"
+SDE = "dx = [f x − g² ∇log p] dt + g dw"
+DDIM = "x ← α x<sub>0</sub> + √(σ² − σ̂²) ε + σ̂ z"
+SLERP = "z = sin((1 − w) θ) / sin θ · z<sub>A</sub> + sin(w θ) / sin θ · z<sub>B</sub>"
+LERP = "z = (1 − w) z<sub>A</sub> + w z<sub>B</sub>"
+CLASS = "c = (1 − w) c<sub>A</sub> + w c<sub>B</sub>"
+
+FORMULAS: dict[str, str | dict[str, str]] = {
+    # Forward
+    "t": "x<sub>t</sub> = α({}) x<sub>0</sub> + σ({}) ε",
+    "schedule": {
+        "vp_linear": "dx = −½ β x dt + √β dw, β = 0.1 + 19.9 t",
+        "vp_cosine": "α = cos(½ π (t + s) / (1 + s)) / cos(½ π s / (1 + s)), s = 0.008, σ² = 1 − α²",
+        "vp_quadratic": "dx = −½ β x dt + √β dw, √β = √0.1 + (√30 − √0.1) t",
+        "sub_vp": "α as VP's with linear beta, σ = 1 − α²",
+        "ve": "α = 1, σ = 0.01 · 5000<sup>t</sup>",
+        "discrete": "α² = Π (1 − β<sub>i</sub>), β from 0.0001 to 0.02 in 1000 levels",
+    },
+    "noise-seed": "ε ~ N(0, I), seed {}",
+    # Sample
+    "class": "D(x, t, c), c = {}",
+    "sampler": {
+        "dpmpp_2m": "x ← σ' / σ · x − α' (e<sup>−h</sup> − 1) D, h = λ' − λ, D extrapolated from two calls",
+        "ddim": f"{DDIM}, σ̂ = η × DDPM's",
+        "ddpm": f"{DDIM}, σ̂ that of the posterior",
+        "heun": f"{ODE}, by the mean of two slopes",
+        "euler": f"{ODE}, by one slope a step",
+        "rk45": f"{ODE}, steps as long as the error allows",
+        "reverse_sde": f"{SDE}, by Euler–Maruyama",
+        "predictor_corrector": f"{SDE}; then x ← x + s ∇log p + √(2 s) z",
+    },
+    "steps": "t<sub>max</sub> = t<sub>0</sub> > t<sub>1</sub> > … > t<sub>{}</sub> = 0",
+    "guidance": GUIDED,
+    "eta": "σ̂ = {} · σ' √(1 − (α σ' / (α' σ))²)",
+    "seed": "x<sub>T</sub> = σ<sub>T</sub> z, image k from seed {} + k",
+    # Interpolate
+    "way": {
+        "slerp": SLERP, "lerp": LERP, "class": CLASS, "slerp + class": f"{SLERP}; {CLASS}",
+        "lerp + class": f"{LERP}; {CLASS}",
+    },
+    "depth": f"z = x<sub>t</sub> at t = {{}}, by {ODE}",
+    "positions": "w = k / ({} − 1), k = 0, 1, …",
+    "path-guidance": GUIDED,
+    # Evaluate
+    "evaluate-n": "d² = |μ − μ'|² + tr(Σ + Σ' − 2 (Σ Σ')<sup>½</sup>), μ, Σ from n = {}",
+    # Score
+    "score-sigma": "s(x) = ∇log ∫ p(x<sub>0</sub>) N(x; x<sub>0</sub>, {}²) dx<sub>0</sub>",
+    "objective": {
+        "explicit": "E [tr ∇s + ½ |s|²]",
+        "sliced": "E [vᵀ ∇s v + ½ (vᵀ s)²]",
+        "sliced_vr": "E [vᵀ ∇s v + ½ |s|²]",
+        "denoising": "E [½ |σ s(x + σ z) + z|²]",
+    },
+    "langevin-step": "x ← x + ε s(x) + √(2 ε) z, ε = {} (σ² + least variance)",
+}  # fmt: skip
+
+
+def head(choices: dict[str, dict[str, str]]) -> str:
+    """What goes into the page's head. choices: what the page calls a choice, by its value, for each
+    control where that is not the value itself."""
+    shown = {
+        name: {choices.get(name, {}).get(value, value): text for value, text in formula.items()}
+        if isinstance(formula, dict)
+        else formula
+        for name, formula in FORMULAS.items()
+    }
+    return f"<script>const FORMULAS = {json.dumps(shown)};\n{SCRIPT}</script>"
