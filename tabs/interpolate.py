@@ -1,6 +1,5 @@
 """Interpolate: from one image to another by way of their latents, decoded in three ways, and what that is worth."""
 
-import base64
 import random
 import time
 from collections.abc import Iterator
@@ -15,13 +14,13 @@ from diffusion_core.checkpoint import Model
 from diffusion_core.classifier import Judge
 from diffusion_core.data import ImageSet, available, load_images
 from diffusion_core.evaluate import features
-from diffusion_core.images import fit, gif, grid, read_image
+from diffusion_core.images import fit, grid, read_image
 from diffusion_core.interpolate import WAYS, follow
 from diffusion_core.metrics import psnr, rmse
 from diffusion_core.paths import APPROACHES, Walk, ends, journeys, lengths, noise_pair, path, worth
 
 from .widgets.controls import gpu, plainly, slider
-from .widgets.html import data_uri, notice, pixels
+from .widgets.html import data_uri, gif_uri, notice, pixels
 from .widgets.player import Pictures, player
 from .widgets.plots import LEFT, RIGHT, WIDTH, Curve, Frame, curves
 from .widgets.runs import JUDGES, MODELS
@@ -282,8 +281,7 @@ def files(spec: Walk, found: dict[str, Tensor], settings: dict) -> dict[str, str
     side = found["c"].shape[-1]
     table = grid(torch.cat(list(found.values())), spec.positions, scale=max(1, BOX // (side * spec.positions)))
     there = [grid(torch.stack([x[k] for x in found.values()]), 3, scale=6) for k in range(spec.positions)]
-    animation = base64.b64encode(gif([*there, *there[-2:0:-1]], settings, ms=200)).decode()
-    return {"grid": data_uri(table, settings), "gif": f"data:image/gif;base64,{animation}"}
+    return {"grid": data_uri(table, settings), "gif": gif_uri([*there, *there[-2:0:-1]], settings, ms=200)}
 
 
 def note(judge: Judge | None) -> str:

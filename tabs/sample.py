@@ -16,13 +16,14 @@ from diffusion_core.samplers import SAMPLERS
 from diffusion_core.schedules import Discrete
 
 from .widgets.controls import plainly, slider
-from .widgets.html import data_uri, figure, mapping, notice, pixels
-from .widgets.player import Pictures, player
+from .widgets.html import data_uri, figure, gif_uri, mapping, notice, pixels
+from .widgets.player import Pictures, evenly, player
 from .widgets.recipes import actions, settings_from
 from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, frames
 
 TABS = ("forward", "sample", "compare", "interpolate", "evaluate", "score")  # what a link can open
 BOX = 470  # side of the two pictures, in page pixels
+MOMENTS, REST = 20, 12  # frames of the animation, and how many more its last one stays
 SIDE = 262  # and of those at the result's side
 PREVIEW_GAP = 0.08  # seconds between two previews: more often only slows the run down
 # Whether the run was stopped is kept outside of what is streamed: a frame under way when Stop is pressed may yet come.
@@ -80,7 +81,7 @@ def done_html(settings: Settings, film: Film) -> str:
         settings.cls, f"of {settings.cls}"
     )
     image = grid(last.x)
-    file = f"{settings.model}-{settings.cls}-{settings.sampler}-{settings.steps}-seed{settings.seed}.png"
+    file = f"{settings.model}-{settings.cls}-{settings.sampler}-{settings.steps}-seed{settings.seed}"
     large = enlarge(np.asarray(image).reshape(image.height, image.width, -1), max(1, BOX // max(image.size)))
     classes = classes_of(settings)
     seeds = [(settings.seed + k, c) for k, c in enumerate(classes)]
@@ -102,8 +103,14 @@ def done_html(settings: Settings, film: Film) -> str:
     noise = (
         '<p class="note">Noise predicted = (x<sub>t</sub> − α x<sub>0</sub>) / σ, with x<sub>0</sub> as predicted.</p>'
     )
-    take = actions(settings, data_uri(large, settings._asdict()), file)
+    take = actions(settings, file, png=data_uri(large, settings._asdict()), gif=animation(settings, film))
     return f'<div class="done">{run}<p class="line">{describe(settings, last)}</p>{take}{mapping()}{noise}</div>'
+
+
+def animation(settings: Settings, film: Film) -> str:
+    """The way from noise to images as a GIF, which rests on the last of them."""
+    way = [grid(film.frames[k].x, scale=2) for k in evenly(len(film.frames), MOMENTS)]
+    return gif_uri([*way, *[way[-1]] * REST], settings._asdict())
 
 
 def classes_of(settings: Settings) -> list[str]:
@@ -200,7 +207,7 @@ def open_picture(path: str | None) -> list:
         return [gr.skip()] * 10
     recipe = read_recipe(path)
     if recipe is None:
-        raise ValueError("This picture holds no recipe; one saved here with Download PNG is needed.")
+        raise ValueError("This picture holds no recipe; a PNG or GIF downloaded here is needed.")
     return opened(settings_from(recipe))
 
 
@@ -264,7 +271,10 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs) -> None:
                     spacing_choices(models.get(start.model)), value=start.spacing, label="Times of the steps"
                 )
                 picture = gr.File(
-                    label="Repeat a picture: drop a PNG made here", file_types=["image"], height=90, elem_classes="drop"
+                    label="Repeat a picture: drop a PNG or GIF made here",
+                    file_types=["image"],
+                    height=90,
+                    elem_classes="drop",
                 )
             with gr.Row(elem_classes="buttons"):
                 go = gr.Button("Generate", variant="primary", elem_id="generate", min_width=80)

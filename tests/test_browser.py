@@ -329,6 +329,24 @@ def test_a_link_opens_tab_and_settings_and_runs_them_and_copies_itself(page, url
     assert dict(parse_qsl(copied[1:])) == dict(parse_qsl(link(settings)[1:]))
 
 
+def test_a_picture_made_here_brings_its_settings_back_when_it_is_dropped(page, tmp_path):
+    open_tab(page, "Sample")
+    page.wait_for_selector("#sample-stage .done")
+    line = "document.querySelector('#sample-stage .done .line')?.innerText"
+    before = " · ".join(page.evaluate(line).split(" · ")[:5])  # all but the time it took
+    for kind in ("png", "gif"):
+        with page.expect_download() as download:
+            page.locator(f"#sample-stage .actions a[download$={kind}]").click()
+        download.value.save_as(tmp_path / f"a.{kind}")
+    page.locator("button.label-wrap", has_text="More").click()
+    for steps, kind in ((3, "png"), (4, "gif")):
+        page.locator("#steps input[type=number]").fill(str(steps))
+        page.wait_for_function(f"{line}.includes('{steps} network calls')", timeout=60_000)
+        page.locator(".drop input[type=file]").set_input_files(tmp_path / f"a.{kind}")
+        page.wait_for_function(f"{line}.startsWith('{before}')", timeout=60_000)
+        page.locator(".drop").get_by_label("Clear").click()
+
+
 def test_a_link_that_cannot_be_run_says_why_and_the_page_works(page, url):
     page.goto(url + link(Settings("huge")))
     page.get_by_text("This recipe is of a model 'huge'").first.wait_for()

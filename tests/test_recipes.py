@@ -1,5 +1,8 @@
 """Recipes: a link, a picture and lines of Python each give the same run back."""
 
+import base64
+import re
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -12,7 +15,7 @@ from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.images import grid, read_recipe, save_png
 from diffusion_core.networks import UNet
 from diffusion_core.schedules import VPLinear
-from tabs.sample import classes_of
+from tabs.sample import classes_of, done_html
 from tabs.widgets.recipes import link, python, settings_from
 from tabs.widgets.runs import MODELS, Film, Settings, frames
 
@@ -64,6 +67,22 @@ def test_a_picture_brings_back_every_setting():
     settings = SETTINGS._replace(cls="all")
     save_png("a.png", Image.new("L", (4, 4)), settings._asdict())
     assert settings_from(read_recipe("a.png")) == settings
+
+
+def test_the_page_gives_a_png_and_a_gif_with_the_recipe_of_what_they_show():
+    settings = SETTINGS._replace(cls="all", steps=9)
+    film = Film()
+    for frame in frames(settings):
+        film.add(frame)
+    page = done_html(settings, film)
+    for kind in ("png", "gif"):
+        [data] = re.findall(rf'download="tiny-all-ddim-9-seed12\.{kind}" href="data:image/{kind};base64,([^"]+)"', page)
+        Path(f"a.{kind}").write_bytes(base64.b64decode(data))
+        assert settings_from(read_recipe(f"a.{kind}")) == settings
+    with Image.open("a.gif") as moving:
+        assert moving.n_frames == 9 and moving.size == (2 * 16 + 1,) * 2
+        moving.seek(8)
+        assert np.array_equal(np.asarray(moving.convert("L")), np.asarray(grid(film.last.x, scale=2)))
 
 
 def test_a_picture_of_the_command_line_does_too():

@@ -6,12 +6,17 @@ import html
 import torch
 from PIL import Image
 
-from diffusion_core.images import grid, png
+from diffusion_core.images import gif, grid, png
 
 
 def data_uri(image: Image.Image, recipe: dict | None = None) -> str:
     """A PNG as text that an <img> or a link can carry, with the settings that made it inside."""
     return "data:image/png;base64," + base64.b64encode(png(image, recipe)).decode()
+
+
+def gif_uri(frames: list[Image.Image], recipe: dict | None = None, *, ms: int = 80) -> str:
+    """An animated GIF likewise."""
+    return "data:image/gif;base64," + base64.b64encode(gif(frames, recipe, ms=ms)).decode()
 
 
 def pixels(x: torch.Tensor, alt: str, box: int, small_box: int = 320, columns: int | None = None, gap: int = 1) -> str:

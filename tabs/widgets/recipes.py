@@ -67,11 +67,14 @@ grid(model.codec.decode(last.x)).save("samples.png")
 """
 
 
-def actions(settings: Settings, picture: str, file: str) -> str:
-    """What one can take away of a run: the picture (a data URI), a link to its settings, the lines that repeat it."""
+def actions(settings: Settings, file: str, **pictures: str) -> str:
+    """What one can take away of a run: pictures (data URIs by file type), a link to it, the lines that repeat it."""
     address, code = html.escape(link(settings)), html.escape(python(settings))
+    links = "".join(
+        f'<a download="{file}.{kind}" href="{uri}">Download {kind.upper()}</a>' for kind, uri in pictures.items()
+    )
     return (
-        f'<p class="line actions"><a download="{file}" href="{picture}">Download PNG</a>'
+        f'<p class="line actions">{links}'
         f'<button type="button" data-copy-link="{address}">Copy link</button>'
         f'<button type="button" data-copy="{code}">Copy Python</button></p>'
         f"<details><summary>The same in Python</summary><pre>{code}</pre></details>"
