@@ -18,7 +18,7 @@ from diffusion_core.classifier import Judge, load_classifier
 from tabs import compare, evaluate, forward, interpolate, sample, score, talk
 from diffusion_core.fields import OBJECTIVES
 from diffusion_core.samplers import SAMPLERS
-from tabs.widgets import formulas, player, recipes
+from tabs.widgets import formulas, player, recipes, turn
 from tabs.widgets.runs import JUDGES, MODELS
 from tabs.widgets.style import CSS, THEME
 
@@ -96,7 +96,7 @@ def launch_options() -> dict:
     return dict(
         theme=THEME,
         css=CSS + talk.CSS,
-        head=player.HEAD + recipes.HEAD + talk.HEAD + formulas.head(labels),
+        head=turn.HEAD + player.HEAD + recipes.HEAD + talk.HEAD + formulas.head(labels),
         footer_links=["api"],
         ssr_mode=False,
         run_history=False,

@@ -19,6 +19,7 @@ from .widgets.lanes import HALFWAY, WHOLE, N, busy, halfway_html, race_html, res
 from .widgets.race import Lane, References, run
 from .widgets.recipes import LIMITS
 from .widgets.runs import MODELS, SPACING_NAMES, Settings
+from .widgets.turn import settles, stops, waits
 
 OPENING = {
     "A": dict(sampler="dpmpp_2m", steps=12),
@@ -27,18 +28,12 @@ OPENING = {
     "D": dict(sampler="heun", steps=6),
 }
 CHOICES = {"sampler": "dpmpp_2m", "steps": 12, "guidance": 2.0, "eta": 0.0, "spacing": "lam"}  # what a lane can choose
+STAGES = "compare-stage", "compare-results"
 RACING = ["A", "B", "C"]  # at first
 START = Settings("", count=8)  # what the lanes share at first
 MOST = 16  # images a lane
 REFERENCES = References()
 OPENED: dict[str, dict[str, Lane]] = {}  # the opening race of each model, once somebody has looked at it
-# As on the Sample tab: whether a run was stopped is kept outside of what is streamed.
-STOPPED = "() => { document.querySelector('#compare-stage').closest('.work').dataset.run = 'stopped' }"
-STARTED = """(...inputs) => {
-  const stage = document.querySelector('#compare-stage'); // not there yet when the tab is first opened
-  if (stage) stage.closest('.work').dataset.run = '';
-  return inputs;
-}"""
 
 # Running ----------------------------------------------------------------------------------------------------------
 
@@ -268,7 +263,7 @@ def build(models: dict[str, Model], tab: gr.Tab) -> None:
     fields = [control for group in groups for control in group]
     inputs, outputs = [*shared, *fields], [stage, numbers, rows]
     quiet = dict(show_progress="hidden", api_visibility="private")
-    runs = quiet | dict(concurrency_id="model", concurrency_limit=1, js=STARTED)
+    runs = quiet | dict(concurrency_id="model", concurrency_limit=1, js=waits(*STAGES))
     opening = tab.select(opened, [model, rows], outputs, **runs)
     measurement = measuring.click(measured, rows, [numbers, rows], **runs)
     # A new race ends what runs. The listener that cancels must come first: a later one would wait for the run's end.
@@ -277,7 +272,10 @@ def build(models: dict[str, Model], tab: gr.Tab) -> None:
     halfway.click(None, cancels=[pressed])
     preset = halfway.click(halves, None, [chosen, *fields[: 2 * len(CHOICES)]], **quiet)
     demonstration = preset.then(demonstrated, inputs, outputs, **runs)
-    stop.click(None, cancels=[opening, preset, demonstration, pressed, measurement]).then(None, js=STOPPED)
+    events = [opening, preset, demonstration, pressed, measurement]
+    for event in events:
+        event.then(None, js=settles(*STAGES))
+    stop.click(None, cancels=events).then(None, js=stops(*STAGES))
     chosen.change(lambda names: [gr.Column(visible=name in names) for name in OPENING], chosen, list(cards), **quiet)
     model.input(choices_of, model, [shared[1], *[group[-1] for group in groups]], **quiet)
     gr.api(race, api_name="race", concurrency_id="model", concurrency_limit=1)

@@ -16,13 +16,12 @@ from .widgets.controls import gpu, plainly, slider
 from .widgets.html import notice
 from .widgets.results import COLUMNS, csv_link, result_html, row, running_html, tradeoff_html
 from .widgets.runs import JUDGES, MODELS
+from .widgets.turn import stops, waits
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 NAMES = {"a": "(a) SDE, no class", "b": "(b) SDE, guided", "c": "(c) ODE, guided", "own": "own choice"}
 WORDS = ("model", "sampler", "against", "features", "origin")  # columns that are not numbers
 BATCH = 50  # samples between two numbers: a few seconds on a laptop
-STOPPED = "() => { document.querySelector('#evaluate-stage').closest('.stage').dataset.run = 'stopped' }"
-STARTED = "(...v) => { document.querySelector('#evaluate-stage').closest('.stage').dataset.run = ''; return v }"
 
 
 def judge_of(model: Model) -> Judge | None:
@@ -184,9 +183,9 @@ def build() -> None:
     inputs = [model, sampler, steps, guidance, n, split, seed, runs]
     pressed = go.click(
         evaluate, inputs, [stage, table, link, tradeoff, runs, about], api_name="evaluate", show_progress="hidden",
-        concurrency_id="model", concurrency_limit=1, js=STARTED,
+        concurrency_id="model", concurrency_limit=1, js=waits("evaluate-stage"),
     )  # fmt: skip
-    stop.click(None, cancels=[pressed]).then(None, js=STOPPED)
+    stop.click(None, cancels=[pressed]).then(None, js=stops("evaluate-stage"))
     private = dict(api_visibility="private", show_progress="hidden")
     die.click(lambda: random.randrange(10_000), None, seed, **private)
     by.input(settings_of, by, [sampler, steps, guidance], **private)

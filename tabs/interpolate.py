@@ -24,6 +24,7 @@ from .widgets.html import data_uri, gif_uri, notice, pixels
 from .widgets.player import Pictures, player
 from .widgets.plots import LEFT, RIGHT, WIDTH, Curve, Frame, curves
 from .widgets.runs import JUDGES, MODELS
+from .widgets.turn import Shown, just_shown, remembering, settles, stops, waits
 
 BOX, SMALL_BOX = 880, 300  # width of the rows of images, in page pixels
 PREVIEW_GAP = 0.1  # seconds between two previews
@@ -31,16 +32,6 @@ DASHES = {"a": "2 3", "b": "7 3", "c": ""}
 PICTURE = 3  # the number of the picture of its class that either end opens with
 TRUSTED = 30  # dB: below, an end is not what the model makes of it
 SOURCES = {"data": "data set", "generated": "generated", "noise": "pure noise"}
-
-
-def started(stage: str) -> str:
-    """The script that marks a stage as running; whether it was stopped is kept outside of what is streamed."""
-    return f"(...inputs) => {{ document.querySelector('#{stage}').closest('.stage').dataset.run = ''; return inputs }}"
-
-
-def stopped(stage: str) -> str:
-    return f"() => {{ document.querySelector('#{stage}').closest('.stage').dataset.run = 'stopped' }}"
-
 
 # What the tab works on --------------------------------------------------------------------------------------------
 
@@ -317,6 +308,7 @@ def interpolate(
     seed: int,
     upload_a: str | None = None,
     upload_b: str | None = None,
+    shown: Shown | None = None,
 ) -> Iterator[tuple[str, dict]]:
     """Encode two images, interpolate between their latents, decode by (a) SDE, (b) guided SDE and (c) ODE.
 
@@ -326,6 +318,10 @@ def interpolate(
     animated GIF (data URIs), the PSNR of either end's reconstruction and what the judge says of each image.
     """
     if None in (picture_a, picture_b, seed):  # a field is being typed into
+        yield gr.skip(), gr.skip()
+        return
+    asked = (model, source, class_a, picture_a, class_b, picture_b, way, depth, positions, steps, guidance, seed)
+    if just_shown(shown, *asked, upload_a, upload_b):
         yield gr.skip(), gr.skip()
         return
     for label, value in (("Picture A", picture_a), ("Picture B", picture_b), ("Noise seed", seed)):
@@ -521,23 +517,25 @@ def build(models: dict[str, Model]) -> None:
                 notice("Measure along the path: the Fréchet distance and the classes of the images at each position."),
                 elem_id="path-distance",
             )
-    about, about_distance = gr.JSON(visible=False), gr.JSON(visible=False)
+    about, about_distance, shown = gr.JSON(visible=False), gr.JSON(visible=False), gr.State(None)
 
     private = dict(api_visibility="private", show_progress="hidden")
     inputs = [
         model, source, class_a, picture_a, class_b, picture_b, way, depth, positions, steps, guidance, seed,
         upload_a, upload_b,
     ]  # fmt: skip
-    limits = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=started("interpolate-stage"))
+    limits = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=waits("interpolate-stage"))
     numbers = [c.change for c in (picture_a, picture_b, depth, positions, steps, guidance, seed)]
     choices_ = [c.input for c in (source, class_a, class_b, way)]
     changed = gr.on(
-        [*numbers, *choices_, upload_a.upload, upload_b.upload], interpolate, inputs, [stage, about],
+        [*numbers, *choices_, upload_a.upload, upload_b.upload],
+        remembering(interpolate), inputs, [stage, about, shown],
         api_name="changed_path", api_visibility="private", trigger_mode="always_last", **limits,
     )  # fmt: skip
-    run.click(None, cancels=[changed])  # as in the Sample tab
-    pressed = run.click(interpolate, inputs, [stage, about], api_name="interpolate", **limits)
-    stop.click(None, cancels=[pressed, changed]).then(None, js=stopped("interpolate-stage"))
+    pressed = run.click(interpolate, [*inputs, shown], [stage, about], api_name="interpolate", **limits)
+    for event in (pressed, changed):
+        event.then(None, js=settles("interpolate-stage"))
+    stop.click(None, cancels=[pressed, changed]).then(None, js=stops("interpolate-stage"))
     for die, picture, own in ((die_a, picture_a, upload_a), (die_b, picture_b, upload_b)):
         die.click(lambda: (random.randrange(800), None), None, [picture, own], **private)
     source.input(lambda: (None, None), None, [upload_a, upload_b], **private)
@@ -551,9 +549,9 @@ def build(models: dict[str, Model]) -> None:
         show_progress="hidden",
         concurrency_id="model",
         concurrency_limit=1,
-        js=started("path-distance"),
+        js=waits("path-distance"),
     )
-    halt.click(None, cancels=[measuring]).then(None, js=stopped("path-distance"))
+    halt.click(None, cancels=[measuring]).then(None, js=stops("path-distance"))
 
 
 def other_model(name: str) -> tuple[gr.Radio, gr.Dropdown, gr.Dropdown]:

@@ -20,19 +20,13 @@ from .widgets.html import data_uri, figure, gif_uri, mapping, notice, pixels
 from .widgets.player import Pictures, evenly, player
 from .widgets.recipes import actions, settings_from
 from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, frames
+from .widgets.turn import Shown, just_shown, remembering, settles, stops, waits
 
 TABS = ("forward", "sample", "compare", "interpolate", "evaluate", "score")  # what a link can open
 BOX = 470  # side of the two pictures, in page pixels
 MOMENTS, REST = 20, 12  # frames of the animation, and how many more its last one stays
 SIDE = 262  # and of those at the result's side
 PREVIEW_GAP = 0.08  # seconds between two previews: more often only slows the run down
-# Whether the run was stopped is kept outside of what is streamed: a frame under way when Stop is pressed may yet come.
-STOPPED = "() => { document.querySelector('#sample-stage').closest('.stage').dataset.run = 'stopped' }"
-STARTED = """(...inputs) => {
-  const stage = document.querySelector('#sample-stage'); // not there yet while a link opens the tab
-  if (stage) stage.closest('.stage').dataset.run = '';
-  return inputs;
-}"""
 
 
 def spacing_choices(model: Model | None) -> list[tuple[str, str]]:
@@ -141,8 +135,9 @@ def summary(settings: Settings, frame: Frame, finished: bool) -> dict:
 
 @plainly
 def sample(
-    model: str, cls: str, sampler: str, steps: int, guidance: float, seed: int, count: int, eta: float, spacing: str
-) -> Iterator[tuple[str, dict]]:
+    model: str, cls: str, sampler: str, steps: int, guidance: float, seed: int, count: int, eta: float, spacing: str,
+    shown: Shown | None = None,
+) -> Iterator[tuple[str, dict]]:  # fmt: skip
     """Generate images, showing x_t and the predicted x0 at every step.
 
     Yields a preview (HTML) and a summary after each step; the last summary holds the images as one PNG (a data URI)
@@ -157,13 +152,17 @@ def sample(
     if not 0 <= seed < 2**31:
         raise ValueError(f"Seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
     settings = Settings(model, cls, sampler, steps, guidance, int(seed), count, eta, spacing)
-    film, shown = Film(), 0.0
+    if just_shown(shown, model, cls, sampler, steps, guidance, seed, count, eta, spacing):
+        yield gr.skip(), gr.skip()
+        return
+    film, previewed = Film(), 0.0
     for frame in frames(settings):
         film.add(frame)
         preview = gr.skip()
-        if time.perf_counter() - shown > PREVIEW_GAP:
-            preview, shown = running_html(settings, frame), time.perf_counter()
-        yield preview, summary(settings, frame, finished=False)  # at every step: Stop acts when something is yielded
+        if time.perf_counter() - previewed > PREVIEW_GAP:
+            preview, previewed = running_html(settings, frame), time.perf_counter()
+        # At every step: Stop acts when something is yielded.
+        yield preview, summary(settings, frame, finished=False)
     yield done_html(settings, film), summary(settings, frame, finished=True)
 
 
@@ -281,22 +280,19 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs) -> None:
                 stop = gr.Button("Stop", elem_id="stop", min_width=80)
         with gr.Column(elem_classes="stage"):
             stage = gr.HTML(first_result(), elem_id="sample-stage")
-    about, again = gr.JSON(visible=False), gr.State(0)
+    about, again, shown = gr.JSON(visible=False), gr.State(0), gr.State(None)
 
-    inputs = [model, cls, sampler, steps, guidance, seed, count, eta, spacing]
+    controls = [model, cls, sampler, steps, guidance, seed, count, eta, spacing]
     outputs = [stage, about]
-    # Generate and the changes of a control are events of their own: a number typed before Generate is pressed is
-    # both, and the button's run then takes the place of the change's. The listener that cancels must come first:
-    # a later one would wait for the end of the run.
-    once = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=STARTED)
+    once = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=waits("sample-stage"))
     private = once | dict(api_visibility="private")
     numbers = [control.change for control in (steps, guidance, eta, count, seed)]  # by hand, key, arrow or die
     choices = [cls.input, sampler.input, spacing.input]
     changed = gr.on(
-        [*choices, *numbers], sample, inputs, outputs, api_name="changed", trigger_mode="always_last", **private
-    )
-    go.click(None, cancels=[changed])
-    pressed = go.click(sample, inputs, outputs, api_name="sample", **once)
+        [*choices, *numbers], remembering(sample), controls, [*outputs, shown], api_name="changed",
+        trigger_mode="always_last", **private,
+    )  # fmt: skip
+    pressed = go.click(sample, [*controls, shown], outputs, api_name="sample", **once)
     die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")
     model.input(
         lambda name: (chips(models[name]), gr.Dropdown(spacing_choices(models[name]), value="lam")),
@@ -304,12 +300,14 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs) -> None:
         [cls, spacing],
         api_visibility="private",
     )
-    controls = [again, *inputs]
     opened = []
     for setting in (
-        page.load(open_link, None, [tabs, *controls], api_visibility="private", show_progress="hidden"),
-        picture.change(open_picture, picture, controls, api_visibility="private", show_progress="hidden"),
+        page.load(open_link, None, [tabs, again, *controls], api_visibility="private", show_progress="hidden"),
+        picture.change(open_picture, picture, [again, *controls], api_visibility="private", show_progress="hidden"),
     ):
         setting.success(None, cancels=[changed])  # what the first of the controls to be set has begun
-        opened.append(setting.success(sample_again, controls, outputs, **private))
-    stop.click(None, cancels=[pressed, changed, *opened]).then(None, js=STOPPED)
+        opened.append(setting.success(sample_again, [again, *controls], outputs, **private))
+    runs = [pressed, changed, *opened]
+    for event in runs:
+        event.then(None, js=settles("sample-stage"))
+    stop.click(None, cancels=runs).then(None, js=stops("sample-stage"))

@@ -17,6 +17,7 @@ from .widgets.controls import plainly, slider
 from .widgets.html import figure, notice
 from .widgets.plane import square
 from .widgets.scene import Learned, Scene, moving_html, named, particles_html, rivals_html
+from .widgets.turn import stops, waits
 
 GAP = 0.5  # seconds between two pictures of a run
 RACE = 5.0  # seconds of CPU time for each objective in a comparison
@@ -282,15 +283,11 @@ element.addEventListener('click', (event) => {{
   if (Math.max(Math.abs(x), Math.abs(y)) <= 1) trigger('click', {{ x: {EXTENT} * x, y: {EXTENT} * y }});
 }});
 """
-# As in the Sample tab: whether a run was stopped is kept outside of what is streamed. What is below the particles
-# leaves while they move; their box keeps its height, so that nothing jumps.
-STOPPED = "() => { document.querySelector('#score-particles').closest('.stage').dataset.run = 'stopped' }"
-STARTED = """(...inputs) => {
+# What is below the particles leaves while they move; their box keeps its height, so that nothing jumps.
+KEEP_HEIGHT = """
   const box = document.querySelector('#score-particles');
-  box.closest('.stage').dataset.run = '';
   box.style.setProperty('--was', `${box.offsetHeight}px`);
-  return inputs;
-}"""
+"""
 OPENING = ["langevin", "annealed"]  # the two ways whose difference is the lesson
 
 
@@ -400,7 +397,9 @@ def build(shipped_fields: dict[str, Model]) -> None:
     busy = dict(concurrency_id="model", concurrency_limit=1, show_progress="hidden")
     seen = dict(fn=look, inputs=[learned, data, points, sigma], outputs=stage, **quiet)
     recipe = [data, points, objective, levels, sigma, seconds, lr, batch, projections, seed]
-    training = go.click(train_score, recipe, [stage, about, learned], api_name="train_score", **busy)
+    training = go.click(
+        train_score, recipe, [stage, about, learned], api_name="train_score", js=waits("score-stage"), **busy
+    )
     racing = race.click(
         compare_objectives,
         [data, points, sigma, lr, batch, projections],
@@ -409,7 +408,8 @@ def build(shipped_fields: dict[str, Model]) -> None:
     )
     stop.click(None, cancels=[training, racing]).then(**seen)
     way = [learned, data, points, which, methods, sigma, calls, count, share, run_seed]
-    sampling = run.click(sample_score, way, [particles, about], api_name="sample_score", js=STARTED, **busy)
+    moves = dict(js=waits("score-particles", also=KEEP_HEIGHT))
+    sampling = run.click(sample_score, way, [particles, about], api_name="sample_score", **moves, **busy)
     die.click(lambda: random.randrange(10_000), None, run_seed, **quiet)
 
     sigma.change(**seen, trigger_mode="always_last")
@@ -423,11 +423,11 @@ def build(shipped_fields: dict[str, Model]) -> None:
         changed,
         way,
         particles,
-        js=STARTED,
+        **moves,
         trigger_mode="always_last",
         **busy | {"api_visibility": "private"},
     )
-    halt.click(None, cancels=[sampling, moved]).then(None, js=STOPPED)
+    halt.click(None, cancels=[sampling, moved]).then(None, js=stops("score-particles"))
     again = dict(inputs=points, outputs=[data, points, mine], **quiet)
     undo.click(lambda text: own_points(parsed(text)[:-1]), **again)
     clear.click(lambda text: own_points([]), **again)

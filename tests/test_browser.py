@@ -263,6 +263,7 @@ def test_stop_acts_at_once_and_keeps_what_there_is(page):
     page.wait_for_selector("#sample-stage .done")
     page.locator("#steps input[type=number]").fill("250")
     page.locator("#generate").click()
+    page.wait_for_timeout(500)  # the typed number has begun a run of its own, which the button's replaces
     page.wait_for_selector("#sample-stage .running img", timeout=60_000)
     page.locator("#stop").click()
     page.get_by_text("Stopped at").first.wait_for(timeout=20_000)
@@ -442,3 +443,24 @@ def test_a_formula_follows_its_control_and_one_switch_hides_them_all(page):
     page.wait_for_function("document.querySelector('#sampler .formula').innerText.includes('η')")
     page.locator("#explanations input").uncheck()
     assert formula.is_hidden() and page.locator("#sampler .info-text").is_hidden()
+
+
+def test_a_second_visitor_sees_that_the_run_waits_for_its_turn_and_both_get_their_images(page, url, browser):
+    other = browser.new_page()
+    other.goto(url)
+    line = "document.querySelector('#sample-stage .done .line')?.innerText"
+    for visitor in (page, other):
+        visitor.wait_for_selector("#forward-stage img")
+        open_tab(visitor, "Sample")
+        visitor.wait_for_selector("#sample-stage .done")
+    other.locator("#steps input[type=number]").fill("90")
+    other.locator("#generate").click()
+    other.wait_for_selector("#sample-stage .running")
+    page.locator("#steps input[type=number]").fill("9")
+    page.locator("#generate").click()
+    waiting = page.locator(".stage[data-run=waiting] #sample-stage")
+    waiting.wait_for()
+    other.wait_for_function(f"{line}?.includes('· 90 network calls')", timeout=60_000)
+    page.wait_for_function(f"{line}?.includes('· 9 network calls × 2')", timeout=60_000)
+    assert waiting.count() == 0
+    other.close()

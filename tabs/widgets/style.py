@@ -158,6 +158,11 @@ table.numbers td + td { color: var(--faint); }
 .busy { display: inline-block; width: 120px; height: 6px; border-radius: 3px; background: var(--line); overflow: hidden;
         vertical-align: middle; margin-right: 8px; }
 .busy i { display: block; height: 100%; background: var(--accent); }
+.stage { position: relative; }
+.stage[data-run=waiting]::after { content: "Waiting for its turn …"; position: absolute; top: 10px; right: 14px; padding: 4px 12px;
+  border-radius: 999px; background: var(--accent); color: var(--panel); font-size: 0.85rem; animation: late 0.2s 0.7s backwards; }
+@keyframes late { from { opacity: 0; } }
+@media (prefers-reduced-motion: reduce) { .gradio-container *, .stage::after { transition: none !important; animation-duration: 0s !important; } }
 .stop-word { display: none; } [data-run=stopped] .stop-word { display: inline; } [data-run=stopped] .busy { display: none; }
 .player { display: flex; gap: 20px; flex-wrap: wrap; align-items: flex-start; }
 .player .side { flex: 1 1 320px; min-width: 0; } .player .panels { display: flex; gap: 20px; flex-wrap: wrap; }
