@@ -33,9 +33,13 @@ def device() -> str:
 
 
 def load_models(folder: Path = CHECKPOINTS, where: str | None = None) -> dict[str, Model]:
-    """Every model in a folder, by name; one that cannot be read is left out with a warning that says why."""
-    found = {p.stem: p for p in folder.glob("*.safetensors") if not p.stem.endswith("-classifier")}
-    return readable(found, lambda path: load(path, where or device()))
+    """Every model in a folder, by name, the smallest first: the page opens with it, and soon.
+
+    One that cannot be read is left out with a warning that says why.
+    """
+    paths = {p.stem: p for p in folder.glob("*.safetensors") if not p.stem.endswith("-classifier")}
+    found = readable(paths, lambda path: load(path, where or device()))
+    return dict(sorted(found.items(), key=lambda item: sum(p.numel() for p in item[1].denoiser.parameters())))
 
 
 def load_judges(folder: Path = CHECKPOINTS) -> dict[str, Judge]:

@@ -239,6 +239,13 @@ def test_a_damaged_checkpoint_is_left_out_with_the_reason_and_the_others_are_use
     assert list(models) == ["good"]
 
 
+def test_the_page_opens_with_the_smallest_model(tiny, tmp_path):
+    larger = NetDenoiser(UNet(channels=1, width=16, num_classes=2), VPLinear())
+    save(tmp_path / "a.safetensors", replace(tiny, denoiser=larger))
+    save(tmp_path / "b.safetensors", tiny)
+    assert list(app.load_models(tmp_path)) == ["b", "a"]
+
+
 def test_without_any_model_the_page_still_opens_and_says_what_to_do(tmp_path, monkeypatch, tiny):
     monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path))
     assert app.load_models(tmp_path) == {}
