@@ -464,3 +464,19 @@ def test_a_second_visitor_sees_that_the_run_waits_for_its_turn_and_both_get_thei
     page.wait_for_function(f"{line}?.includes('· 9 network calls × 2')", timeout=60_000)
     assert waiting.count() == 0
     other.close()
+
+
+def test_samples_are_judged_on_the_page_beside_real_images_and_noise_and_join_the_table(page):
+    open_tab(page, "Evaluate")
+    page.wait_for_selector("#evaluate-stage .result")  # the shipped one
+    page.locator("#evaluate-n input[type=number]").fill("50")
+    page.locator("#evaluate").click()
+    page.wait_for_function(
+        "document.querySelector('#evaluate-stage .result ~ .line')?.innerText.includes('n = 50 ')",
+        timeout=120_000,
+    )
+    scale = page.locator("#evaluate-stage .scale").inner_text()
+    assert "real images" in scale and "noise" in scale
+    assert "not an FID" in page.locator("#evaluate-stage").inner_text()
+    page.locator("#evaluate-table").get_by_text("this visit").first.wait_for(state="attached")
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]

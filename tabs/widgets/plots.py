@@ -153,7 +153,7 @@ def points(series: list[Series], frame: Frame, description: str) -> str:
             body.append(f'<circle class="{s.kind}" cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="4">{title}</circle>')
         if s.label:
             px, py = frame.x(x[-1]), frame.y(y[-1])
-            right = px + 7 * (len(s.label) + 1) > WIDTH  # no room for it at the point's right
+            right = px + 7 * (len(s.label) + 1) > WIDTH - RIGHT  # no room for it at the point's right
             body.append(
                 f'<text class="{s.kind}" x="{px + (-7 if right else 7):.1f}" y="{py - 7:.1f}" '
                 f'text-anchor="{"end" if right else "start"}">{s.label}</text>'

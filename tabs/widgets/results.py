@@ -90,7 +90,7 @@ def numbers_html(result: dict) -> str:
         ("Precision", percent(result["precision"]), percent(floor["precision"]), "samples that lie among real images"),
         ("Recall", percent(result["recall"]), percent(floor["recall"]), "real images that lie among samples"),
         ("Score", f"{score[0]:.2f}", f"{score_floor[0]:.2f}", "exp KL of the verdicts: sure, and all classes"),
-        ("Kernel distance", f"{result['kid'][0]:.3g}", f"{floor['kid'][0]:.3g}", "unbiased at any n"),
+        ("Kernel distance", f"{result['kid'][0]:.5f}", f"{floor['kid'][0]:.5f}", "unbiased at any n"),
         ("Distance, n → ∞", "–" if infinity is None else f"{infinity:.3g}", "", "the line through several n"),
     ]
     body = "".join(

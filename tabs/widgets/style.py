@@ -28,6 +28,10 @@ THEME = gr.themes.Base(
     button_primary_text_color="white",
     slider_color="#0072b2",
     slider_color_dark="#56b4e9",
+    checkbox_label_background_fill="transparent",
+    checkbox_label_background_fill_dark="transparent",
+    checkbox_label_background_fill_hover="transparent",
+    checkbox_label_background_fill_hover_dark="transparent",
     checkbox_background_color_selected="#0072b2",
     checkbox_background_color_selected_dark="#0072b2",
 )
@@ -118,7 +122,7 @@ svg.plot .interval { stroke-width: 1.5; opacity: 0.7; }
   font-variant-numeric: tabular-nums; } .big .dim { font-size: 0.95rem; font-weight: 400; color: var(--faint); margin-left: 8px; }
 .scale { position: relative; height: 46px; margin: 14px 0 2px; font-size: 0.8rem; color: var(--faint); font-variant-numeric: tabular-nums; }
 .scale::before { content: ""; position: absolute; left: 0; right: 0; top: 9px; height: 2px; background: var(--line); }
-.scale .bar { position: absolute; top: 5px; height: 10px; border-radius: 5px; background: var(--accent); opacity: 0.35; min-width: 4px; }
+.scale .bar { margin: 0; position: absolute; top: 5px; height: 10px; border-radius: 5px; background: var(--accent); opacity: 0.35; min-width: 4px; }
 .scale .dot { position: absolute; top: 3px; width: 14px; height: 14px; margin-left: -7px; border-radius: 7px; background: var(--accent);
   border: 2px solid var(--panel); }
 .scale .end { position: absolute; top: 20px; white-space: nowrap; } .scale .end.right { transform: translateX(-100%); }
