@@ -153,6 +153,8 @@ def draw(
     """Draw the plan's samples and take their features, as a generator of `Progress`, one a sampler's step.
 
     With several processes each draws every world-th sample, from its rank on: `gather` brings them together.
+    Of a sample only its features stay in memory, which the interval and the curve over n need: 1 kB each for CIFAR-10's
+    classifier (256 of them), 8 kB for Inception.
     """
     D = InBfloat16(model.denoiser) if plan.precision == "bfloat16" else model.denoiser
     D = Clipped(Guided(D, plan.guidance if model.classes else 0))
