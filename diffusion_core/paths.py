@@ -163,8 +163,8 @@ def real_between(judge: Judge, class_a: str, class_b: str, w: float, split: str 
     """Statistics of real images of two classes in the proportion (1 - w) to w.
 
     They are of those images that a judge has kept and itself takes for one of the classes; raises ValueError where
-    there are none. Against a fixed mixture
-    each end would be far off for want of the other class, and the middle near for having both.
+    there are none. Against a fixed mixture each end would be far off for want of the other class, and the middle near
+    for having both.
     """
     kept = judge.references[split].sample
     taken = logits(judge.network, kept).argmax(dim=1)

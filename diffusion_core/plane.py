@@ -108,6 +108,8 @@ def own(points: list[list[float]] | Tensor) -> PlaneData:
         points = torch.as_tensor(points, dtype=torch.float32)
     except (ValueError, TypeError) as error:
         raise ValueError("Points must be pairs of numbers, [[x, y], ...].") from error
+    if points.ndim == 0:
+        raise ValueError("Points must be pairs of numbers, [[x, y], ...].")
     if not 1 <= len(points) <= MAX_POINTS:
         raise ValueError(f"Your own data needs 1 to {MAX_POINTS} points, not {len(points)}; click into the picture.")
     if points.shape[1:] != (2,) or not (points.abs() <= EXTENT).all():

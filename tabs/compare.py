@@ -62,7 +62,7 @@ def entrants(model: str, cls: str, seed: int, count: int, choices: dict[str, dic
         raise ValueError(f"There is no model {model!r}; there is {', '.join(MODELS) or 'none: train.py makes one'}.")
     if not 2 <= len(choices) <= len(OPENING):
         raise ValueError(f"A race has 2 to {len(OPENING)} lanes, not {len(choices)}.")
-    if not 0 <= seed < 2**31:
+    if seed is None or not 0 <= seed < 2**31:
         raise ValueError(f"Seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
     if not 1 <= count <= MOST:
         raise ValueError(f"Images must lie between 1 and {MOST}, not {count}.")
@@ -133,15 +133,13 @@ def chosen_lanes(names: list[str], fields: tuple) -> dict[str, dict]:
 @plainly
 def raced(model: str, cls: str, seed: int, count: int, names: list[str], *fields) -> Iterator[tuple]:
     """The race that the controls describe."""
-    if seed is not None:
-        yield from shown(entrants(model, cls, seed, count, chosen_lanes(names, fields)))
+    yield from shown(entrants(model, cls, seed, count, chosen_lanes(names, fields)))
 
 
 @plainly
 def demonstrated(model: str, cls: str, seed: int, count: int, names: list[str], *fields) -> Iterator[tuple]:
     """The race that the controls describe, which `halves` has set, looked at after A's last step."""
-    if seed is not None:
-        yield from shown(entrants(model, cls, seed, count, chosen_lanes(names, fields)), demonstration=True)
+    yield from shown(entrants(model, cls, seed, count, chosen_lanes(names, fields)), demonstration=True)
 
 
 @plainly

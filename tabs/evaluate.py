@@ -88,8 +88,7 @@ def evaluate(
         names = ", ".join(judged()) or "none: train.py makes models and classifiers"
         raise ValueError(f"There is no model {model!r} with a classifier to judge it; there is {names}.")
     if seed is None:
-        yield gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
-        return
+        raise ValueError("Seed must be a whole number; its field is empty.")
     plan = Plan(sampler, steps, guidance, int(n), split, int(seed))
     owner, judge = MODELS[model], judge_of(MODELS[model])
     ceiling = noise_images(judge, split, 500, owner.shape)

@@ -140,8 +140,12 @@ def line_html(n: dict) -> str:
 
 
 def numbers(name: str, t: float) -> dict[str, float]:
-    """The schedule at t; at t = 0, where the SNR of most schedules is infinite, just beside it."""
-    c = schedules[name].table(torch.tensor([max(t, 1e-6)]))
+    """The schedule at t; at t = 0, where the SNR of most is infinite, just beside it.
+
+    f and g, which the cosine's end makes infinite, are those of the last time that sampling uses.
+    """
+    schedule, t_in = schedules[name], max(t, 1e-6)
+    c = schedule.table(torch.tensor([t_in, min(t_in, schedule.t_max)]))
     log_snr = 2 * c.lam[0]
     return {
         "t": t,
@@ -149,8 +153,8 @@ def numbers(name: str, t: float) -> dict[str, float]:
         "sigma": c.sigma[0],
         "log_snr": log_snr,
         "snr": math.exp(log_snr),
-        "f": c.f[0],
-        "g": math.sqrt(c.g2[0]),
+        "f": c.f[1],
+        "g": math.sqrt(c.g2[1]),
         "scale": math.hypot(c.alpha[0], c.sigma[0]),
     }
 

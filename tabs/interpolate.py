@@ -222,8 +222,8 @@ def done_html(
         quality.append(f"{side} comes back with PSNR {dB:.1f} dB, error {off:.4f} a pixel")
         if dB < TRUSTED:
             warnings += (
-                f'<p class="warning">{side} is far from what this model was trained on: encoded and decoded it is '
-                f"another picture ({dB:.1f} dB), and the path begins there.</p>"
+                f'<p class="warning">Encoded and decoded, {side} is another picture ({dB:.1f} dB), and the path begins '
+                f"there: it is far from what this model was trained on, or {spec.steps} steps are too few.</p>"
             )
     parts = [
         f"A: {there.words[0]}", f"B: {there.words[1]}", spec.way,
@@ -317,15 +317,12 @@ def interpolate(
     the time t of the latents. Yields the page's HTML and a summary; the last has the images as one PNG and an
     animated GIF (data URIs), the PSNR of either end's reconstruction and what the judge says of each image.
     """
-    if None in (picture_a, picture_b, seed):  # a field is being typed into
-        yield gr.skip(), gr.skip()
-        return
     asked = (model, source, class_a, picture_a, class_b, picture_b, way, depth, positions, steps, guidance, seed)
     if just_shown(shown, *asked, upload_a, upload_b):
         yield gr.skip(), gr.skip()
         return
     for label, value in (("Picture A", picture_a), ("Picture B", picture_b), ("Noise seed", seed)):
-        if not 0 <= value < 2**31:
+        if value is None or not 0 <= value < 2**31:
             raise ValueError(f"{label} must be a whole number from 0 to {2**31 - 1}, not {value}.")
     yield from go(
         model,
@@ -376,7 +373,9 @@ def path_distance(
     class, and n. approaches are among a, b and c. Pair k has picture and noise seed + k.
     """
     whole = model_of(model)
-    judge, wanted = judge_of(whole), [key for key in APPROACHES if key in (approaches or ["c"])]
+    judge, wanted = judge_of(whole), [key for key in APPROACHES if key in (["c"] if approaches is None else approaches)]
+    if not wanted:
+        raise ValueError("Choose at least one way of decoding to measure: (a), (b) or (c).")
     if judge is None:
         raise ValueError(f"There is no classifier for the images of {model} in checkpoints/ to measure with.")
     if source == "data" and real_images(whole) is None:

@@ -146,10 +146,7 @@ def sample(
     """
     if model not in MODELS:
         raise ValueError(f"There is no model {model!r}; there is {', '.join(MODELS) or 'none: train.py makes one'}.")
-    if seed is None:  # the field is being typed into
-        yield gr.skip(), gr.skip()
-        return
-    if not 0 <= seed < 2**31:
+    if seed is None or not 0 <= seed < 2**31:
         raise ValueError(f"Seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
     settings = Settings(model, cls, sampler, steps, guidance, int(seed), count, eta, spacing)
     if just_shown(shown, model, cls, sampler, steps, guidance, seed, count, eta, spacing):
@@ -230,7 +227,7 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs) -> None:
                 [(s.label, name) for name, s in SAMPLERS.items()],
                 value=start.sampler,
                 label="Sampler",
-                info="ODE samplers, DPM-Solver++ and DDIM are deterministic; the others add fresh noise. "
+                info="ODE samplers, DPM-Solver++ and DDIM at eta 0 are deterministic; the others add fresh noise. "
                 "Heun and predictor-corrector make two calls a step.",
                 elem_id="sampler",
             )

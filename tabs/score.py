@@ -53,9 +53,12 @@ def known(learned: Learned | None, name: str, points: str) -> Learned | None:
 def parsed(points: str) -> list:
     """The points as they stand in their box. Raises ValueError where they cannot be read."""
     try:
-        return json.loads(points or "[]")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"Points must be written as [[x, y], [x, y]], not {points[:40]!r}.") from error
+        placed = json.loads(points or "[]")
+    except json.JSONDecodeError:
+        placed = None
+    if not isinstance(placed, list):
+        raise ValueError(f"Points must be written as [[x, y], [x, y]], not {points[:40]!r}.")
+    return placed
 
 
 def named_data(name: str, points: str) -> PlaneData:

@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from diffusion_core.plane import PRESETS, data_of
 from diffusion_core.schedules import SCHEDULES, VPLinear
 from tabs import evaluate, forward, interpolate, score
 from tabs.widgets.runs import JUDGES, MODELS, Film, Frame, Settings, frames
+from tabs.widgets.turn import remembering
 
 PICTURE = np.arange(64, dtype=np.uint8).reshape(8, 8, 1) * 4
 SAMPLE = dict(
@@ -70,7 +72,33 @@ def test_the_public_endpoints_are_these_and_each_says_what_it_does(client):
         assert len(function.__doc__) > 60
 
 
+def test_a_change_while_a_field_is_empty_runs_nothing_and_a_button_says_what_is_missing(tiny, monkeypatch):
+    monkeypatch.setitem(MODELS, "tiny", tiny)
+    settings = [*Settings("tiny", "cat", steps=2, count=1)]
+    settings[Settings._fields.index("seed")] = None
+    [page] = remembering(app.sample.sample)(*settings)
+    assert page == (gr.skip(), gr.skip(), gr.skip())
+    with pytest.raises(gr.Error, match="Seed must be a whole number"):
+        next(app.sample.sample(*settings))
+
+
+def test_what_a_change_has_just_drawn_a_button_does_not_draw_again(tiny, monkeypatch):
+    monkeypatch.setitem(MODELS, "tiny", tiny)
+    settings = Settings("tiny", "cat", steps=2, count=1)
+    *_, (_, _, shown) = remembering(app.sample.sample)(*settings)
+    assert [*app.sample.sample(*settings, shown)] == [(gr.skip(), gr.skip())]
+    assert len([*app.sample.sample(*settings._replace(seed=8), shown)]) == 3
+    assert len([*app.sample.sample(*settings, shown._replace(at=shown.at - 2))]) == 3
+
+
 # Forward ----------------------------------------------------------------------------------------------------------
+
+
+def test_at_the_cosines_end_drift_and_diffusion_are_those_of_the_last_time_that_sampling_uses():
+    schedule = SCHEDULES["vp_cosine"]()
+    end, last = forward.numbers("vp_cosine", 1.0), torch.tensor(schedule.t_max, dtype=torch.float64)
+    assert end["f"] == pytest.approx(schedule.f(last).item()) and end["f"] < -50
+    assert end["g"] == pytest.approx(schedule.g2(last).sqrt().item())
 
 
 @pytest.mark.parametrize("name", forward.NAMES)
@@ -425,7 +453,10 @@ def test_while_particles_move_every_method_has_its_panel():
     assert first[0].count('class="dots') == 1
 
 
-@pytest.mark.parametrize(("points", "sentence"), [("[]", "at least one point"), ("[[1, 2], [", "must be written as")])
+@pytest.mark.parametrize(
+    ("points", "sentence"),
+    [("[]", "at least one point"), *((text, "must be written as") for text in ("[[1, 2], [", "5", "null"))],
+)
 def test_points_that_are_still_being_written_are_no_error(points, sentence):
     assert sentence in score.look(None, "own", points, 1.0)
     assert sentence in next(score.changed(None, "own", points, *list(FOLLOW.values())[2:]))

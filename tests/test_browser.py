@@ -290,6 +290,15 @@ def test_what_is_wrong_is_said_on_the_page_and_the_next_try_works(page):
     )
 
 
+def test_an_error_ends_the_wait(page):
+    open_tab(page, "Sample")
+    page.wait_for_selector("#sample-stage .done")
+    page.locator("#seed input").fill("-3")
+    page.locator("#generate").click()
+    page.get_by_text("Seed must be a whole number").first.wait_for()
+    page.wait_for_function("document.querySelector('#sample-stage').closest('.stage').dataset.run !== 'waiting'")
+
+
 def test_three_samplers_race_and_are_scrubbed_by_network_calls_without_a_request(page):
     open_tab(page, "Compare")
     page.locator("#compare-stage .race.done").wait_for(timeout=60_000)

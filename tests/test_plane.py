@@ -65,6 +65,7 @@ def test_a_click_is_one_gaussian():
     [
         ([], "1 to 100 points, not 0"),
         ([[0.0, 0.0]] * (MAX_POINTS + 1), "not 101"),
+        (5, "pairs of numbers"),
         ([[0.0, 11.0]], "from -10 to 10"),
         ([[0.0, float("nan")]], "from -10 to 10"),
         ([[0.0, 1.0, 2.0]], "pairs of numbers"),

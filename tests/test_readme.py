@@ -17,7 +17,9 @@ def test_the_library_example_runs_and_writes_its_picture(tmp_path, monkeypatch):
 
 
 def test_every_file_the_readme_names_is_there():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+    targets = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r'src(?:set)?="([^"]+)"', README)
+    assert len(targets) > 14
+    for target in targets:
         assert target.startswith("http") or (ROOT / target).exists(), target
 
 

@@ -12,8 +12,10 @@ SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 GUIDED = "D = D<sub>∅</sub> + {} (D<sub>c</sub> − D<sub>∅</sub>)"
 ODE = "dx = [f x − ½ g² ∇log p] dt"
 SDE = "dx = [f x − g² ∇log p] dt + g dw"
-DDIM = "x ← α x<sub>0</sub> + √(σ² − σ̂²) ε + σ̂ z"
-SLERP = "z = sin((1 − w) θ) / sin θ · z<sub>A</sub> + sin(w θ) / sin θ · z<sub>B</sub>"
+DDIM = "x ← α' x<sub>0</sub> + √(σ'² − σ̂²) ε + σ̂ z"
+SLERP = (
+    "z = r (sin((1 − w) θ) ẑ<sub>A</sub> + sin(w θ) ẑ<sub>B</sub>) / sin θ, r from |z<sub>A</sub>| to |z<sub>B</sub>|"
+)
 LERP = "z = (1 − w) z<sub>A</sub> + w z<sub>B</sub>"
 CLASS = "c = (1 − w) c<sub>A</sub> + w c<sub>B</sub>"
 
@@ -39,9 +41,9 @@ FORMULAS: dict[str, str | dict[str, str]] = {
         "euler": f"{ODE}, by one slope a step",
         "rk45": f"{ODE}, steps as long as the error allows",
         "reverse_sde": f"{SDE}, by Euler–Maruyama",
-        "predictor_corrector": f"{SDE}; then x ← x + s ∇log p + √(2 s) z",
+        "predictor_corrector": f"{SDE}; then x ← x + s ∇log p + √(2 s) z, s from a fixed ratio of the two",
     },
-    "steps": "t<sub>max</sub> = t<sub>0</sub> > t<sub>1</sub> > … > t<sub>{}</sub> = 0",
+    "steps": "x<sub>0</sub> is predicted at t<sub>max</sub> = t<sub>1</sub> > … > t<sub>{}</sub> = t<sub>min</sub>",
     "guidance": GUIDED,
     "eta": "σ̂ = {} · σ' √(1 − (α σ' / (α' σ))²)",
     "seed": "x<sub>T</sub> = σ<sub>T</sub> z, image k from seed {} + k",
@@ -58,12 +60,12 @@ FORMULAS: dict[str, str | dict[str, str]] = {
     # Score
     "score-sigma": "s(x) = ∇log ∫ p(x<sub>0</sub>) N(x; x<sub>0</sub>, {}²) dx<sub>0</sub>",
     "objective": {
-        "explicit": "E [tr ∇s + ½ |s|²]",
-        "sliced": "E [vᵀ ∇s v + ½ (vᵀ s)²]",
-        "sliced_vr": "E [vᵀ ∇s v + ½ |s|²]",
+        "explicit": "E [σ² (tr ∇s + ½ |s|²)]",
+        "sliced": "E [σ² (vᵀ ∇s v + ½ (vᵀ s)²)]",
+        "sliced_vr": "E [σ² (vᵀ ∇s v + ½ |s|²)]",
         "denoising": "E [½ |σ s(x + σ z) + z|²]",
     },
-    "langevin-step": "x ← x + ε s(x) + √(2 ε) z, ε = {} (σ² + least variance)",
+    "langevin-step": "x ← x + ε s(x) + √(2 ε) z, ε = {} (σ² + least variance); annealed: {} σ²",
 }  # fmt: skip
 
 

@@ -255,9 +255,10 @@ def particles_html(
         f'<p class="legend">{legend}</p>'
         f'<p class="note">{n:,} particles from one start, a Gaussian as wide as the data noised by σ = '
         f"{SCHEDULE.sigma_max:g}, moved by {whose}; shown from −{EXTENT:g} to {EXTENT:g} both ways. Langevin at one "
-        "level samples the data noised by it, the others the data. In the wrong mode: half the sum of the gaps between "
-        "found and true weights. Energy distance: 0 for equal distributions, which chance can take below 0; between "
-        "500 particles and 500 samples of the data.</p>"
+        f"level samples the data noised by it, the others that of σ = {SCHEDULE.sigma_min:g}. In the wrong mode: half "
+        "the sum of the gaps between found and true weights. Energy distance: 0 for equal distributions, which chance "
+        "can take below 0; between "
+        f"{min(n, 500)} particles and 500 samples of the data.</p>"
     )
 
 

@@ -77,7 +77,7 @@ CSS = """
 .with-die > .form, .with-die > .block { flex: 1 1 auto !important; min-width: 0 !important; }
 .die { flex: 0 0 76px !important; min-width: 76px !important; font-size: 0.95rem; line-height: 1; padding: 0 !important;
        height: 40px; font-weight: 400; }
-.buttons { gap: 8px !important; flex-wrap: nowrap !important; }
+.entrants .block { overflow-x: hidden !important; } .buttons { gap: 8px !important; flex-wrap: nowrap !important; }
 .gradio-container button.secondary { border: 1px solid var(--line); background: transparent; color: var(--ink); }
 .gradio-container button.secondary:hover { border-color: var(--accent); }
 footer .divider { display: none !important; }

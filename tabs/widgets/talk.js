@@ -10,9 +10,15 @@
     window.dispatchEvent(new Event("resize")); // particles are drawn once their canvas has a size
   }
 
+  // What lies under the talk takes no keys while it is given.
+  function alone(given) {
+    for (const other of talk().parentElement.children) if (other !== talk()) other.inert = given;
+  }
+
   const step = (by) => show(Number(talk().dataset.at) + by);
 
   function leave() {
+    alone(false);
     talk().removeAttribute("data-at");
     if (document.fullscreenElement) document.exitFullscreen();
     document.querySelector("#present")?.focus();
@@ -20,6 +26,7 @@
 
   document.addEventListener("click", (event) => {
     if (event.target.closest("#present")) {
+      alone(true);
       show(0);
       document.activeElement.blur(); // else Space would press the button again
       document.documentElement.requestFullscreen?.().catch(() => {}); // a window will do

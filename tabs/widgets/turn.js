@@ -1,4 +1,4 @@
-// data-run of a stage is "waiting" from the press of a button until something arrives, and "stopped" after Stop.
+// data-run of a stage is "waiting" from the press of a button until something arrives, an error too, and "stopped" after Stop.
 // It stands on the stage, outside of what is streamed into it: a frame under way when Stop is pressed may yet come.
 const turn = {
   set(id, state) {
@@ -16,8 +16,12 @@ const turn = {
   },
 };
 
+const TOAST = "[data-testid=toast-body], .toast-message-item"; // an error says more than the waiting
+
 new MutationObserver((changes) => {
-  for (const { target } of changes) {
+  for (const { target, addedNodes } of changes) {
+    const wrong = [...addedNodes].some((node) => node.matches?.(TOAST) || node.querySelector?.(TOAST));
+    if (wrong) document.querySelectorAll(".stage[data-run=waiting]").forEach((stage) => (stage.dataset.run = ""));
     const stage = target.closest?.(".html-container")?.closest(".stage[data-run=waiting]");
     if (stage) stage.dataset.run = "";
   }

@@ -3,6 +3,7 @@
 The scripts that the events of a run take as their `js`; the stages are named by the elem_id of what is inside.
 """
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,9 +22,16 @@ class Shown(NamedTuple):
 
 
 def remembering(run: Callable[..., Iterator[tuple]]) -> Callable[..., Iterator[tuple]]:
-    """The handler `run` for the change of a control: when its summary says finished, there comes a Shown with it."""
+    """The handler `run` for the change of a control: when its summary says finished, there comes a Shown with it.
+
+    While a field is empty, because something else is being typed into it, there is nothing to run.
+    """
+    required = sum(p.default is p.empty for p in inspect.signature(run).parameters.values())
 
     def handler(*inputs):
+        if None in inputs[:required]:
+            yield gr.skip(), gr.skip(), gr.skip()
+            return
         for page, about in run(*inputs):
             done = about.get("finished")
             yield page, about, Shown(inputs, time.monotonic()) if done else gr.skip()
