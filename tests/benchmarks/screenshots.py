@@ -44,9 +44,10 @@ def main() -> None:
                 page.wait_for_selector(ready, timeout=180_000)
                 shoot(page, DOCS / f"{tab.lower()}{suffix}.webp")
             page.locator("#present").click()
-            page.wait_for_selector("#stop-1 .slide .player", timeout=60_000)
+            page.wait_for_selector("#stop-1 .slide .player", state="attached", timeout=60_000)
             page.keyboard.press("PageDown")
             shoot(page, DOCS / f"talk{suffix}.webp")
+            page.wait_for_function("!document.querySelector('#talk .busy')", timeout=180_000)  # nothing is left running
             page.close()
         browser.close()
     app.demo.close()
