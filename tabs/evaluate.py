@@ -21,6 +21,7 @@ from .widgets.turn import stops, waits
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 NAMES = {"a": "(a) SDE, no class", "b": "(b) SDE, guided", "c": "(c) ODE, guided", "own": "own choice"}
 WORDS = ("model", "sampler", "against", "features", "origin")  # columns that are not numbers
+COMPARED = 2  # enlargement of the three approaches' images, of which twenty stand in a row
 BATCH = 50  # samples between two numbers: a few seconds on a laptop
 
 
@@ -50,14 +51,17 @@ def comparison_html(name: str) -> str:
     side = model.shape[-1] + 1
     width, height = 2 * len(model.classes) * side - 1, 3 * side - 1
     heads = "".join(f"<span>{c}</span>" for c in model.classes)
-    rows = "".join(f"<span>{NAMES[key]}<br><small>{approach(APPROACHES[key])}</small></span>" for key in APPROACHES)
+    rows = "".join(f"<span>{NAMES[key]}</span>" for key in APPROACHES)
+    how = "; ".join(f"({key}) {approach(plan)}" for key, plan in APPROACHES.items())
     alt = "Two samples of each class by each approach, from the same noise"
-    image = f'<img class="pixels" alt="{alt}" src="{uri}" style="--w:{width};--h:{height};--s:1;--s-small:1">'
+    image = f'<img class="pixels" alt="{alt}" src="{uri}">'
     return (
-        f'<div class="comparison" style="--columns:{len(model.classes)}"><div class="names">{rows}</div>'
+        f'<div class="comparison" style="--columns:{len(model.classes)};--w:{width};--h:{height};--s:{COMPARED};'
+        f'--s-small:{COMPARED}">'
+        f'<div class="names">{rows}</div>'
         f'<div class="scroll"><div class="classes">{heads}</div>{image}</div></div>'
-        '<p class="note">Column by column the same noise. (a) is told no class: what stands above its column is what '
-        "(b) and (c) were asked for.</p>"
+        f'<p class="note">{how}. Column by column the same noise. (a) is told no class: what stands above its column '
+        "is what (b) and (c) were asked for.</p>"
     )
 
 

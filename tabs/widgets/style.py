@@ -138,12 +138,12 @@ table.numbers th, table.numbers td { border: 0; border-bottom: 1px solid var(--l
 table.numbers th { text-align: left; font-weight: 700; padding-left: 0; } table.numbers thead th { text-align: right; color: var(--faint);
   font-weight: 400; font-size: 0.8rem; } table.numbers small { display: block; font-weight: 400; color: var(--faint); font-size: 0.75rem; }
 table.numbers td + td { color: var(--faint); }
-.comparison { display: grid; grid-template-columns: 150px minmax(0, 1fr); gap: 0 12px; align-items: end; }
-.comparison .names { display: grid; grid-template-rows: repeat(3, 1fr); font-size: 0.82rem; line-height: 1.25; align-items: center; height: 100%;
-  padding-top: 22px; } .comparison small { color: var(--faint); }
-.comparison .scroll { overflow-x: auto; } .comparison .classes { display: grid; grid-template-columns: repeat(var(--columns), 1fr);
-  font-size: 0.75rem; color: var(--faint); text-align: center; height: 22px; }
-.comparison .scroll > * { width: calc(var(--w, 1) * var(--s, 1) * 1px); }
+.comparison { display: grid; grid-template-columns: 130px minmax(0, 1fr); gap: 0 12px; align-items: start; margin-top: 8px; }
+.comparison .names { display: grid; grid-template-rows: repeat(3, 1fr); font-size: 0.82rem; align-items: center;
+  height: calc(var(--h) * var(--s) * 1px); margin-top: 22px; }
+.comparison .scroll { overflow-x: auto; } .comparison .scroll > * { width: calc(var(--w) * var(--s) * 1px); }
+.comparison .classes { display: grid; grid-template-columns: repeat(var(--columns), 1fr); font-size: 0.75rem; color: var(--faint);
+  text-align: center; height: 22px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 0.82rem; color: var(--faint); margin: 10px 0 0; }
 .legend i { display: inline-block; width: 18px; height: 0; border-top: 2px solid var(--own); margin-right: 6px;
             vertical-align: middle; }
@@ -260,8 +260,7 @@ svg.plot .share { fill: var(--own); } svg.plot .truth { stroke: var(--ink); stro
   .race .busy { width: 60px; } .lanes-table th { min-width: 130px; } .lanes-table :is(td, thead th) { white-space: normal; }
   .gradio-container .main { padding: 14px 12px 24px !important; }
   .gradio-container h1 { font-size: 1.25rem; } .lanes .names span { display: none; }
-  .result { grid-template-columns: minmax(0, 1fr); } .comparison { grid-template-columns: minmax(0, 1fr); }
-  .comparison .names { grid-template-rows: none; padding: 0 0 8px; gap: 4px; }
+  .result { grid-template-columns: minmax(0, 1fr); } .comparison { grid-template-columns: 70px minmax(0, 1fr); }
   .work > .stage { padding: 12px; } .plots, .plots.wide { grid-template-columns: 1fr; } .stage .rivals :is(td, th) { padding-right: 8px; } .rivals td:first-child { white-space: normal; } .rivals td > i.meter { display: none; } .row { gap: 14px; }
 }
 """

@@ -23,11 +23,11 @@ TABS = {  # what to wait for
 }
 
 
-def shoot(page: Page, path: Path) -> None:
-    """The whole page as WebP, which keeps the edges of pixels at a fifth of a PNG's size."""
+def shoot(page: Page, path: Path, whole: bool = True) -> None:
+    """The page, or what the window shows of it, as WebP, which keeps the edges of pixels at a fifth of a PNG's size."""
     page.mouse.move(0, 0)
     page.wait_for_timeout(800)
-    Image.open(io.BytesIO(page.screenshot(full_page=True))).save(path, quality=88, method=6)
+    Image.open(io.BytesIO(page.screenshot(full_page=whole))).save(path, quality=88, method=6)
     print(path, f"{path.stat().st_size / 1000:.0f} kB")
 
 
@@ -46,7 +46,7 @@ def main() -> None:
             page.locator("#present").click()
             page.wait_for_selector("#stop-1 .slide .player", state="attached", timeout=60_000)
             page.keyboard.press("PageDown")
-            shoot(page, DOCS / f"talk{suffix}.webp")
+            shoot(page, DOCS / f"talk{suffix}.webp", whole=False)
             page.wait_for_function("!document.querySelector('#talk .busy')", timeout=180_000)  # nothing is left running
             page.close()
         browser.close()
