@@ -15,9 +15,9 @@ import torch
 
 from diffusion_core.checkpoint import Model, load
 from diffusion_core.classifier import Judge, load_classifier
-from tabs import compare, evaluate, forward, interpolate, sample, score, talk
 from diffusion_core.fields import OBJECTIVES
 from diffusion_core.samplers import SAMPLERS
+from tabs import compare, evaluate, forward, interpolate, sample, score, talk
 from tabs.widgets import formulas, player, recipes, turn
 from tabs.widgets.runs import JUDGES, MODELS
 from tabs.widgets.style import CSS, THEME

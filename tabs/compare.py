@@ -11,14 +11,14 @@ from diffusion_core.evaluate import Plan, measure
 from diffusion_core.images import grid
 from diffusion_core.samplers import SAMPLERS
 
-from .evaluate import judge_of, progresses
+from .evaluate import progresses
 from .sample import PREVIEW_GAP, class_choices, spacing_choices
-from .widgets.controls import plainly, slider
+from .widgets.controls import plainly, seed_of, slider
 from .widgets.html import data_uri, notice
-from .widgets.lanes import HALFWAY, WHOLE, N, busy, halfway_html, race_html, results_html, rows_of, running_html
+from .widgets.lanes import HALFWAY, WHOLE, N, halfway_html, race_html, results_html, rows_of, running_html, status_line
 from .widgets.race import Lane, References, run
 from .widgets.recipes import LIMITS
-from .widgets.runs import MODELS, SPACING_NAMES, Settings
+from .widgets.runs import MODELS, SPACING_NAMES, Settings, judge_of, model_named
 from .widgets.turn import settles, stops, waits
 
 OPENING = {
@@ -58,15 +58,13 @@ def entrant(name: str, common: Settings, choice: dict) -> Settings:
 
 def entrants(model: str, cls: str, seed: int, count: int, choices: dict[str, dict]) -> dict[str, Lane]:
     """The lanes at their start, by name. Raises ValueError for what cannot be raced."""
-    if model not in MODELS:
-        raise ValueError(f"There is no model {model!r}; there is {', '.join(MODELS) or 'none: train.py makes one'}.")
+    model_named(model)
     if not 2 <= len(choices) <= len(OPENING):
         raise ValueError(f"A race has 2 to {len(OPENING)} lanes, not {len(choices)}.")
-    if seed is None or not 0 <= seed < 2**31:
-        raise ValueError(f"Seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
+    seed = seed_of(seed)
     if not 1 <= count <= MOST:
         raise ValueError(f"Images must lie between 1 and {MOST}, not {count}.")
-    common = Settings(model, cls, seed=int(seed), count=int(count))
+    common = Settings(model, cls, seed=seed, count=int(count))
     return {name: Lane(entrant(name, common, choice)) for name, choice in choices.items()}
 
 
@@ -97,9 +95,9 @@ def shown(lanes: dict[str, Lane], demonstration: bool = False) -> Iterator[tuple
         yield running_html(lanes) if pace.due() else same, same, same
     rows = rows_of(lanes)
     what = "Reference run of the ODE"
-    yield race_html(lanes, demonstration), results_html(rows, busy(what, 0)), rows
+    yield race_html(lanes, demonstration), results_html(rows, status_line(what, 0)), rows
     for done, total in REFERENCES.find(lanes):
-        status = busy(f"{what}: step {done} of {total}", done / total)
+        status = status_line(f"{what}: step {done} of {total}", done / total)
         yield same, results_html(rows, status) if pace.due() else same, same
     yield same, *results(lanes, demonstration)
 
@@ -175,7 +173,7 @@ def measured(rows: list[dict]) -> Iterator[tuple[str, list[dict]]]:
         plan = Plan(s.sampler, s.steps, 0 if s.cls == "none" else s.guidance, N, "test", s.seed, s.spacing, s.eta)
         for progress in progresses(s.model, plan):
             text = f"Lane {r['lane']}: {progress.done} of {N} images, step {progress.step}"
-            status = busy(text, (k + progress.done / N) / len(rows))
+            status = status_line(text, (k + progress.done / N) / len(rows))
             yield results_html(rows, status) if pace.due() else gr.skip(), gr.skip()
         rows = [*rows[:k], r | {"frechet": measure(judge, model, plan, progress)}, *rows[k + 1 :]]
         yield results_html(rows), rows

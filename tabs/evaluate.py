@@ -8,14 +8,13 @@ from pathlib import Path
 import gradio as gr
 
 from diffusion_core.checkpoint import Model
-from diffusion_core.classifier import Judge
 from diffusion_core.evaluate import APPROACHES, Plan, Progress, draw, measure, noise_images, read_results
 from diffusion_core.samplers import SAMPLERS
 
 from .widgets.controls import gpu, plainly, slider
 from .widgets.html import notice
 from .widgets.results import COLUMNS, csv_link, result_html, row, running_html, tradeoff_html
-from .widgets.runs import JUDGES, MODELS
+from .widgets.runs import MODELS, judge_of
 from .widgets.turn import stops, waits
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
@@ -25,13 +24,9 @@ COMPARED = 2  # enlargement of the three approaches' images, of which twenty sta
 BATCH = 50  # samples between two numbers: a few seconds on a laptop
 
 
-def judge_of(model: Model) -> Judge | None:
-    return JUDGES.get(model.config.get("dataset", ""))
-
-
 def judged() -> dict[str, Model]:
     """The models whose images a classifier here can judge."""
-    return {name: model for name, model in MODELS.items() if judge_of(model) and len(model.shape) == 3}
+    return {name: model for name, model in MODELS.items() if judge_of(model)}
 
 
 # What is shown -----------------------------------------------------------------------------------------------------

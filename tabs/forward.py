@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from diffusion_core.checkpoint import Model
-from diffusion_core.data import available, load_images
+from diffusion_core.data import available
 from diffusion_core.images import fit, read_image, to_pil, to_tensor, to_uint8
 from diffusion_core.samplers import seeded_noise
 from diffusion_core.schedules import SCHEDULES, Schedule
 
-from .widgets.controls import plainly, slider
+from .widgets.controls import plainly, seed_of, slider
 from .widgets.html import data_uri, figure, pixels
 from .widgets.plots import Curve, Frame, curves, histogram
-from .widgets.runs import MODELS, Settings, frames
+from .widgets.runs import MODELS, Settings, frames, held_out
 
 SHAPE = (3, 64, 64)  # of uploaded pictures, and of photographs from a folder
 STRIP = 11  # pictures from clean to noise
@@ -176,13 +176,8 @@ def draw(source: str) -> np.ndarray:
             settings = settings._replace(cls=random.choice(MODELS[name].classes))
         *_, last = frames(settings)
         return to_uint8(last.x[0])
-    images = load_once(name)
+    images = held_out(name, SHAPE[-1]).images
     return images[random.randrange(len(images))]
-
-
-@lru_cache(maxsize=4)
-def load_once(name: str) -> np.ndarray:
-    return load_images(name, "test", size=SHAPE[-1], download=False).images
 
 
 def as_tensors(picture: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
@@ -204,9 +199,7 @@ def forward(picture: np.ndarray, schedule: str, t: float, seed: int, compare: bo
     """
     if seed is None:  # the field is being typed into
         return gr.skip(), gr.skip(), gr.skip()
-    if not 0 <= seed < 2**31:
-        raise ValueError(f"Noise seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
-    x0, eps = as_tensors(picture, int(seed))
+    x0, eps = as_tensors(picture, seed_of(seed, "Noise seed"))
     x, n = at(schedules[schedule], x0, eps, [t])[0], numbers(schedule, t)
     return *stage_html(x0, eps, x, n, schedule, compare), n | {"x_t": data_uri(to_pil(x))}
 

@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 
 import gradio as gr
 import numpy as np
@@ -12,18 +11,18 @@ from torch import Tensor
 
 from diffusion_core.checkpoint import Model
 from diffusion_core.classifier import Judge
-from diffusion_core.data import ImageSet, available, load_images
+from diffusion_core.data import ImageSet, available
 from diffusion_core.evaluate import features
 from diffusion_core.images import fit, grid, read_image
 from diffusion_core.interpolate import WAYS, follow
 from diffusion_core.metrics import psnr, rmse
 from diffusion_core.paths import APPROACHES, Walk, ends, journeys, lengths, noise_pair, path, worth
 
-from .widgets.controls import gpu, plainly, slider
-from .widgets.html import data_uri, gif_uri, notice, pixels
+from .widgets.controls import gpu, plainly, seed_of, slider
+from .widgets.html import busy, data_uri, gif_uri, notice, pixels
 from .widgets.player import Pictures, player
 from .widgets.plots import LEFT, RIGHT, WIDTH, Curve, Frame, curves
-from .widgets.runs import JUDGES, MODELS
+from .widgets.runs import MODELS, held_out, judge_of, model_named
 from .widgets.turn import Shown, just_shown, remembering, settles, stops, waits
 
 BOX, SMALL_BOX = 880, 300  # width of the rows of images, in page pixels
@@ -36,19 +35,10 @@ SOURCES = {"data": "data set", "generated": "generated", "noise": "pure noise"}
 # What the tab works on --------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4)
-def images_of(dataset: str, side: int) -> ImageSet:
-    return load_images(dataset, "test", size=side, download=False)
-
-
 def real_images(model: Model) -> ImageSet | None:
     """The test images of the data set that a model was trained on, if they are on this machine."""
     dataset = model.config.get("dataset")
-    return images_of(dataset, model.shape[-1]) if dataset in available() else None
-
-
-def judge_of(model: Model) -> Judge | None:
-    return JUDGES.get(model.config.get("dataset"))
+    return held_out(dataset, model.shape[-1]) if dataset in available() else None
 
 
 def source_choices(model: Model | None) -> list[tuple[str, str]]:
@@ -57,9 +47,7 @@ def source_choices(model: Model | None) -> list[tuple[str, str]]:
 
 
 def model_of(name: str) -> Model:
-    if name not in MODELS:
-        raise ValueError(f"There is no model {name!r}; there is {', '.join(MODELS) or 'none: train.py makes one'}.")
-    model = MODELS[name]
+    model = model_named(name)
     if len(model.classes) < 2:
         raise ValueError(f"{name} knows fewer than two classes, between which there would be a path.")
     return model
@@ -120,11 +108,14 @@ def lanes(found: dict[str, Tensor], spec: Walk, shape: tuple[int, ...]) -> str:
     return f'<div class="lanes"><div class="names">{names}</div><div class="path">{picture}{marker}</div></div>'
 
 
+def status_line(what: str, done: float) -> str:
+    return f'<p class="line">{busy(done)}<span class="stop-word">Stopped at </span>{what}</p>'
+
+
 def running_html(spec: Walk, found: dict[str, Tensor], shape: tuple[int, ...], done: float, what: str) -> str:
     return (
         f'<div class="running tall"><div class="player" style="--k:-99">{lanes(found, spec, shape)}</div>'
-        f'<p class="line"><span class="busy"><i style="width:{100 * done:.0f}%"></i></span>'
-        f'<span class="stop-word">Stopped at </span>{what}</p></div>'
+        f"{status_line(what, done)}</div>"
     )
 
 
@@ -321,14 +312,13 @@ def interpolate(
     if just_shown(shown, *asked, upload_a, upload_b):
         yield gr.skip(), gr.skip()
         return
-    for label, value in (("Picture A", picture_a), ("Picture B", picture_b), ("Noise seed", seed)):
-        if value is None or not 0 <= value < 2**31:
-            raise ValueError(f"{label} must be a whole number from 0 to {2**31 - 1}, not {value}.")
+    pictures = seed_of(picture_a, "Picture A"), seed_of(picture_b, "Picture B")
+    seed = seed_of(seed, "Noise seed")
     yield from go(
         model,
-        Walk(class_a, class_b, way, depth, positions, steps, guidance, int(seed)),
+        Walk(class_a, class_b, way, depth, positions, steps, guidance, seed),
         source,
-        (int(picture_a), int(picture_b)),
+        pictures,
         (upload_a, upload_b),
     )
 
@@ -386,7 +376,7 @@ def path_distance(
         seconds, preview = time.perf_counter() - started, gr.skip()
         if seconds - shown > PREVIEW_GAP:
             left = f", about {seconds / progress.done * (pairs - progress.done):.0f} s left" if progress.done else ""
-            preview, shown = distance_running(f"{progress.done} of {pairs} pairs{left}", progress.done / pairs), seconds
+            preview, shown = status_line(f"{progress.done} of {pairs} pairs{left}", progress.done / pairs), seconds
         yield preview, {"done": progress.done, "finished": False}
     found = {key: worth(judge, spec, feats) for key, feats in progress.feats.items()}
     about = {"settings": {"model": model, "source": source, **vars(spec)}, "n": pairs, "approaches": found}
@@ -398,13 +388,6 @@ def path_distance(
 def measured(name: str, spec: Walk, approaches: list[str], source: str, pairs: int) -> Iterator:
     model = MODELS[name]
     yield from journeys(model, judge_of(model), spec, approaches, source, pairs, real_images(model))
-
-
-def distance_running(what: str, done: float) -> str:
-    return (
-        f'<p class="line"><span class="busy"><i style="width:{100 * done:.0f}%"></i></span>'
-        f'<span class="stop-word">Stopped at </span>{what}</p>'
-    )
 
 
 def distance_html(spec: Walk, judge: Judge, about: dict) -> str:

@@ -15,11 +15,11 @@ from diffusion_core.images import enlarge, grid, read_recipe
 from diffusion_core.samplers import SAMPLERS
 from diffusion_core.schedules import Discrete
 
-from .widgets.controls import plainly, slider
-from .widgets.html import data_uri, figure, gif_uri, mapping, notice, pixels
+from .widgets.controls import plainly, seed_of, slider
+from .widgets.html import busy, data_uri, figure, gif_uri, mapping, notice, pixels
 from .widgets.player import Pictures, evenly, player
 from .widgets.recipes import actions, settings_from
-from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, frames
+from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, filmed, frames, model_named
 from .widgets.turn import Shown, just_shown, remembering, settles, stops, waits
 
 TABS = ("forward", "sample", "compare", "interpolate", "evaluate", "score")  # what a link can open
@@ -55,14 +55,14 @@ def chips(model: Model | None) -> gr.Radio:
 def running_html(settings: Settings, frame: Frame) -> str:
     """Both sides of the process while it runs, and how far it is."""
     total = f" of {settings.steps}" if SAMPLERS[settings.sampler].calls else ""
-    done = 100 * frame.i / settings.steps if total else 100 * (1 - frame.t)
+    done = frame.i / settings.steps if total else 1 - frame.t
     left = figure(f"<b>x<sub>t</sub></b> at t = {frame.t:.3f}", pixels(frame.x, "Noisy images on their way", BOX))
     right = figure(
         "<b>x<sub>0</sub> predicted</b> from it", pixels(frame.x0, "The images the network expects in the end", BOX)
     )
     return (
-        f'<div class="running"><div class="row">{left}{right}</div><p class="line"><span class="busy">'
-        f'<i style="width:{min(done, 100):.0f}%"></i></span><span class="stop-word">Stopped at </span>'
+        f'<div class="running"><div class="row">{left}{right}</div><p class="line">{busy(done)}'
+        f'<span class="stop-word">Stopped at </span>'
         f"step {frame.i}{total} "
         f'<span class="dim">· {frame.nfe} network calls · {frame.seconds:.1f} s</span></p>{mapping()}</div>'
     )
@@ -144,11 +144,8 @@ def sample(
     with the settings in its metadata. The same seed gives the same image, whatever the count: image k has seed + k.
     cls is a class name, "all" (in turn) or "none".
     """
-    if model not in MODELS:
-        raise ValueError(f"There is no model {model!r}; there is {', '.join(MODELS) or 'none: train.py makes one'}.")
-    if seed is None or not 0 <= seed < 2**31:
-        raise ValueError(f"Seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
-    settings = Settings(model, cls, sampler, steps, guidance, int(seed), count, eta, spacing)
+    model_named(model)
+    settings = Settings(model, cls, sampler, steps, guidance, seed_of(seed), count, eta, spacing)
     if just_shown(shown, model, cls, sampler, steps, guidance, seed, count, eta, spacing):
         yield gr.skip(), gr.skip()
         return
@@ -168,10 +165,7 @@ def first_result() -> str:
     if not MODELS:
         return notice("There is no model in checkpoints/ yet: `python train.py mnist` makes one.")
     settings = Settings(next(iter(MODELS)))
-    film = Film()
-    for frame in frames(settings):
-        film.add(frame)
-    return done_html(settings, film)
+    return done_html(settings, filmed(settings))
 
 
 def opened(settings: Settings) -> list:

@@ -13,7 +13,7 @@ from diffusion_core.denoisers import Denoiser
 from diffusion_core.fields import METHODS, OBJECTIVES, SCHEDULE
 from diffusion_core.plane import EXTENT, PRESETS, PlaneData, data_of
 
-from .widgets.controls import plainly, slider
+from .widgets.controls import plainly, seed_of, slider
 from .widgets.html import figure, notice
 from .widgets.plane import square
 from .widgets.scene import Learned, Scene, moving_html, named, particles_html, rivals_html
@@ -134,7 +134,7 @@ def train_score(
     scene = Scene(data, named_data(data, points), sigma)
     only = None if levels == "all" else sigma
     run = fields.train(
-        scene.data, objective, sigma=only, lr=lr, batch=batch, projections=projections, seed=checked_seed(seed)
+        scene.data, objective, sigma=only, lr=lr, batch=batch, projections=projections, seed=seed_of(seed)
     )
     learned, shown, paused, began = None, -GAP, -BREATH, 0.0
     for progress in run:
@@ -208,7 +208,7 @@ def sample_score(
     level = mine.sigma if field == "learned" and mine and mine.sigma else sigma
     scene = Scene(data, named_data(data, points), level)
     D, whose = chosen(scene.data, mine, field, methods)
-    seed, calls, count = checked_seed(seed), int(calls), int(count)
+    seed, calls, count = seed_of(seed), int(calls), int(count)
     x = fields.start(scene.data, count, seed)
     step = fields.langevin_step(scene.data, level, share)
     ways, seconds = {method: [] for method in methods}, {}
@@ -252,12 +252,6 @@ def chosen(data: PlaneData, mine: Learned | None, which: str, methods: list[str]
         )
     whose = "the shipped field" if mine.shipped else f"the field learned in {mine.steps:,} steps"
     return mine.field, f"{whose} ({OBJECTIVES[mine.objective].lower()} score matching, {named(mine.sigma)})"
-
-
-def checked_seed(seed: int | None) -> int:
-    if seed is None or not 0 <= seed < 2**31:
-        raise ValueError(f"Seed must be a whole number from 0 to {2**31 - 1}, not {seed}.")
-    return int(seed)
 
 
 def add_point(data: str, points: str, event: gr.EventData) -> tuple:

@@ -15,10 +15,11 @@ from diffusion_core.paths import Walk
 from diffusion_core.samplers import seeded_noise
 
 from . import evaluate, forward, interpolate, sample, score
+from .widgets import runs
 from .widgets.html import notice
 from .widgets.player import Pictures, player
 from .widgets.results import guidance_plots
-from .widgets.runs import MODELS, Film, Settings, describe, frames
+from .widgets.runs import MODELS, Film, Settings, describe, model_named
 
 TALK = Path(__file__).parent.parent / "talk.toml"
 WIDGETS = Path(__file__).parent / "widgets"
@@ -66,12 +67,8 @@ def settings_of(options: dict) -> Settings:
 @lru_cache(maxsize=64)
 def filmed(settings: Settings) -> Film:
     """A run, once: several stops may show it."""
-    if settings.model not in MODELS:
-        raise ValueError(f"There is no model {settings.model!r} here.")
-    film = Film()
-    for frame in frames(settings):
-        film.add(frame)
-    return film
+    model_named(settings.model)
+    return runs.filmed(settings)
 
 
 def noising(schedule: str = "vp_linear", **options) -> str:

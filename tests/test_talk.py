@@ -18,6 +18,7 @@ from diffusion_core.networks import UNet
 from diffusion_core.schedules import VPLinear
 from tabs import talk
 from tabs.talk import SHOWS, Stop, filmed, read_talk, settings_of, shown
+from tabs.widgets import runs as running
 from tabs.widgets.player import GAP
 from tabs.widgets.runs import MODELS, Settings
 
@@ -81,8 +82,8 @@ def test_a_stop_that_cannot_be_shown_says_why_and_the_talk_goes_on():
 
 def test_a_comparison_shows_the_very_images_of_its_runs_and_draws_each_once(monkeypatch):
     drawn = []
-    frames = talk.frames
-    monkeypatch.setattr(talk, "frames", lambda settings: drawn.append(settings) or frames(settings))
+    frames = running.frames
+    monkeypatch.setattr(running, "frames", lambda settings: drawn.append(settings) or frames(settings))
     rows = [{"label": "DDIM", "sampler": "ddim"}, {"label": "DDPM", "sampler": "ddpm"}]
     page = talk.vary("steps", [2, 4], at=1, rows=rows, **RUN)
     assert page == talk.vary("steps", [2, 4], at=1, rows=rows, **RUN) and len(drawn) == 4

@@ -38,6 +38,13 @@ def plainly(fn):
     return handler
 
 
+def seed_of(value: float | None, label: str = "Seed") -> int:
+    """What a field for a seed holds, as int. Raises ValueError, naming the field, for what is none, or nothing."""
+    if value is None or not 0 <= value < 2**31:
+        raise ValueError(f"{label} must be a whole number from 0 to {2**31 - 1}, not {value}.")
+    return int(value)
+
+
 def slider(minimum: float, maximum: float, value: float, *, step: float, label: str, **options) -> gr.Slider:
     """A gr.Slider that says which value is wrong and what would be right, NaN included; whole numbers as int."""
     control = gr.Slider(minimum, maximum, value, step=step, label=label, **options)

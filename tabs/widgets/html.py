@@ -32,6 +32,11 @@ def pixels(x: torch.Tensor, alt: str, box: int, small_box: int = 320, columns: i
     )
 
 
+def busy(done: float) -> str:
+    """A bar that is full when done is 1."""
+    return f'<span class="busy"><i style="width:{min(100, 100 * done):.0f}%"></i></span>'
+
+
 def figure(caption: str, content: str) -> str:
     return f'<figure class="panel"><figcaption>{caption}</figcaption>{content}</figure>'
 

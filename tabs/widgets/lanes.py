@@ -6,7 +6,7 @@ import torch
 
 from diffusion_core.samplers import SAMPLERS
 
-from .html import figure, mapping, pixels
+from .html import busy, figure, mapping, pixels
 from .player import Pictures, player
 from .plots import Frame as Axes
 from .plots import Series, points
@@ -49,9 +49,9 @@ def progress_line(name: str, lane: Lane) -> str:
     if frame is None:
         return f'<p class="line"><span class="busy"></span>{title(name, lane.settings)}</p>'
     known = SAMPLERS[lane.settings.sampler].calls
-    done = 100 * (frame.i / steps if known else 1 - frame.t)
+    done = frame.i / steps if known else 1 - frame.t
     return (
-        f'<p class="line"><span class="busy"><i style="width:{min(done, 100):.0f}%"></i></span>'
+        f'<p class="line">{busy(done)}'
         f"{title(name, lane.settings)} "
         f'<span class="dim">· step {frame.i} · {frame.nfe} call{"s" * (frame.nfe != 1)}{" × 2" * lane.settings.guided} '
         f"· {frame.seconds:.1f} s</span></p>"
@@ -294,8 +294,5 @@ def results_html(rows: list[dict], status: str = "", lead: str = "") -> str:
     )
 
 
-def busy(text: str, share: float) -> str:
-    return (
-        f'<p class="line"><span class="busy"><i style="width:{100 * share:.0f}%"></i></span>'
-        f'<span class="stop-word">Stopped. </span>{text}</p>'
-    )
+def status_line(text: str, share: float) -> str:
+    return f'<p class="line">{busy(share)}<span class="stop-word">Stopped. </span>{text}</p>'

@@ -11,7 +11,7 @@ import torch
 from diffusion_core.evaluate import Plan, Progress
 from diffusion_core.samplers import SAMPLERS
 
-from .html import figure, notice, pixels
+from .html import busy, figure, notice, pixels
 from .plots import Frame, Series, points
 
 COLUMNS = {
@@ -153,7 +153,7 @@ def running_html(name: str, plan: Plan, progress: Progress, history: list[dict])
     rate = progress.done / progress.seconds if progress.seconds else 0
     left = f"about {(plan.n - progress.done) / rate:.0f} s left" if rate else "the first batch is under way"
     state = (
-        f'<p class="line"><span class="busy"><i style="width:{100 * progress.done / plan.n:.0f}%"></i></span>'
+        f'<p class="line">{busy(progress.done / plan.n)}'
         f'<span class="stop-word">Stopped at </span>{progress.done} of {plan.n} images '
         f'<span class="dim">· step {progress.step} of {plan.steps} · {rate:.1f} images/s · {left}</span></p>'
     )

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from diffusion_core.checkpoint import Model
 from diffusion_core.classifier import Judge
+from diffusion_core.data import ImageSet, load_images
 from diffusion_core.denoisers import Clipped, Guided, to_eps
 from diffusion_core.metrics import rmse
 from diffusion_core.samplers import SAMPLERS, generate
@@ -25,6 +27,24 @@ SPACING_NAMES = {
     "quad": "even in √t",
     "ddpm": "DDPM's own levels",
 }
+
+
+def model_named(name: str) -> Model:
+    """Raises ValueError, naming those there are, for a name that is none of theirs."""
+    if name not in MODELS:
+        raise ValueError(f"There is no model {name!r}; there is {', '.join(MODELS) or 'none: train.py makes one'}.")
+    return MODELS[name]
+
+
+def judge_of(model: Model) -> Judge | None:
+    """The classifier of a model's data set."""
+    return JUDGES.get(model.config.get("dataset"))
+
+
+@lru_cache(maxsize=4)
+def held_out(dataset: str, side: int) -> ImageSet:
+    """The test split of a data set that is on this machine."""
+    return load_images(dataset, "test", size=side, download=False)
 
 
 class Settings(NamedTuple):
@@ -108,6 +128,14 @@ def frames(settings: Settings) -> Iterator[Frame]:
         update = math.nan if before is None else rmse(step.x, before).mean().item()
         before = step.x
         yield Frame(step.i, step.t, sigma, lam, x, x0, eps, update, step.nfe, time.perf_counter() - started)
+
+
+def filmed(settings: Settings) -> Film:
+    """A whole run."""
+    film = Film()
+    for frame in frames(settings):
+        film.add(frame)
+    return film
 
 
 def describe(settings: Settings, frame: Frame) -> str:

@@ -11,7 +11,7 @@ from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.fields import METHODS, OBJECTIVES, SCHEDULE, Outcome
 from diffusion_core.plane import EXTENT, OWN_STD, PlaneData, lattice
 
-from .html import figure
+from .html import busy, figure
 from .plane import arrows, bare, dots, shades, square
 from .player import Points, evenly, player
 from .plots import Curve, share_bars, traces
@@ -106,11 +106,11 @@ class Scene:
         )
 
     def line(self, learned: Learned, error: fields.Errors, n: int, total: float | None) -> str:
-        busy = busy_html(learned.seconds / total) if total else ""
+        bar = busy(learned.seconds / total) if total else ""
         spent = f"{learned.seconds:.1f} of {total:g} s" if total else f"{learned.seconds:.1f} s"
         how = f"{learned.steps:,} steps, {'shipped' if learned.shipped else spent}"
         return (
-            f'<p class="line">{busy}<b>Relative error {100 * error.relative:.1f} %</b>, at the edge '
+            f'<p class="line">{bar}<b>Relative error {100 * error.relative:.1f} %</b>, at the edge '
             f"{100 * error.edge_relative:.1f} % "
             f'<span class="dim">· mean squared error {error.mse:.3g}, at the edge {error.edge_mse:.3g} · at σ = '
             f"{self.sigma:g}, weighted by the density (n = {n:,}) · {OBJECTIVES[learned.objective]} score matching, "
@@ -157,11 +157,6 @@ class Scene:
         return f'<div class="plots">{drawn}</div>'
 
 
-def busy_html(done: float) -> str:
-    """A bar that is full when done is 1."""
-    return f'<span class="busy"><i style="width:{min(100, 100 * done):.0f}%"></i></span>'
-
-
 def rivals_html(rivals: list[dict], sigma: float, seconds: float, name: str, where: str) -> str:
     """How far each objective came in the same time, and how noisy the gradient is that it follows."""
     first = rivals[0]["variance"] if rivals else 1.0
@@ -203,7 +198,7 @@ def moving_html(scene: Scene, ways: dict[str, list[fields.Moment]], method: str,
     )
     moment = ways[method][-1]
     return (
-        f'<div class="player"><div class="side"><div class="panels">{panels}</div><p class="line">{busy_html(done)}'
+        f'<div class="player"><div class="side"><div class="panels">{panels}</div><p class="line">{busy(done)}'
         f'<span class="stop-word">Stopped: </span><b>{METHODS[method]}</b> {moment.calls} network calls'
         f'<span class="dim"> · σ = {moment.sigma:.2g}</span></p></div></div>'
     )
