@@ -3,9 +3,9 @@
     python train.py mnist --minutes 60
     python train.py fields
 
-Writes checkpoints/<name>.safetensors (averaged weights in half precision), checkpoints/<name>.jsonl (the loss as it
-went) and runs/<name>.safetensors, from which --resume goes on. Ctrl-C or SIGTERM saves and ends. With several GPUs:
-torchrun --nproc_per_node=N train.py mnist
+Writes to checkpoints/: <name>.safetensors, the averaged weights in half precision; <name>.jsonl, the loss as it went;
+<name>-growth.png, what it drew as it went. And runs/<name>.safetensors, from which --resume goes on. Ctrl-C or SIGTERM
+saves and ends. With several GPUs: torchrun --nproc_per_node=N train.py mnist
 """
 
 import argparse
@@ -29,10 +29,11 @@ from tqdm import tqdm
 from diffusion_core import fields
 from diffusion_core.checkpoint import Model, save
 from diffusion_core.classifier import save_classifier, train_classifier
-from diffusion_core.data import TITLES, ImageSet, load_images
+from diffusion_core.data import TITLES, ImageSet, draw_images, load_images
 from diffusion_core.denoisers import NetDenoiser, Prediction
 from diffusion_core.evaluate import features, logits, reference
-from diffusion_core.files import read_checked, write_atomically, write_checked
+from diffusion_core.files import read_checked, write_checked
+from diffusion_core.history import Growth, Log
 from diffusion_core.images import to_tensor
 from diffusion_core.losses import LOSSES, denoising_loss, sample_times
 from diffusion_core.metrics import class_accuracy
@@ -49,6 +50,7 @@ class Recipe:
 
     dataset: str  # which image set (see diffusion_core.data)
     size: int = 0  # side to resize photographs to; 0: as they are
+    per_class: int = 0  # how many training images of each class, drawn by the seed; 0: all
     steps: int = 20_000  # how long, unless --minutes says otherwise; the learning rate falls to 0 over the whole
     batch: int = (
         128  # images a step, over all processes: large enough for a steady gradient, small enough for many steps
@@ -101,6 +103,9 @@ class Recipe:
         for name in ("steps", "batch", "width", "blocks", "patch", "warmup", "log_every", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("size", "per_class"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must be at least 1, or 0 for no limit, not {getattr(self, name)}.")
         for name in ("lr", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"--{name} must be a positive number, not {getattr(self, name)}.")
@@ -147,7 +152,30 @@ RECIPES = {
     "digits": Recipe("digits", steps=2_000, width=48, patch=1, batch=64, eval_every=200),
     "cifar10": CIFAR10,
     "cifar10-uncond": replace(CIFAR10, conditional=False),
+    # DDPM as its paper has it (2006.11239), on the course's sprites: discrete levels, eps, every level as often
+    "sprites": Recipe(
+        "sprites",
+        steps=50_000,
+        batch=64,
+        lr=2e-4,
+        schedule="discrete",
+        prediction="eps",
+        times="uniform",
+        eval_every=1000,
+    ),
+    # twenty photographs of a class are learned by heart: an example of what a diffusion model does with too few
+    "animals": Recipe(
+        "animals",
+        size=64,
+        per_class=20,
+        steps=20_000,
+        batch=16,
+        schedule="discrete",
+        mults=(1, 2, 2),
+        patch=4,
+    ),
     "mnist-classifier": ClassifierRecipe("mnist"),
+    "sprites-classifier": ClassifierRecipe("sprites", width=16, shift=1),
     "cifar10-classifier": ClassifierRecipe("cifar10", steps=12_000, width=64, shift=4, flip=True),
     "fields": FieldRecipe(),
 }
@@ -234,20 +262,6 @@ def load_state(tensors: dict[str, Tensor], net, ema, optimizer) -> None:
     optimizer.load_state_dict(state)
 
 
-class Log:
-    """checkpoints/<name>.jsonl, one line a measurement; resuming drops what was written after the last save."""
-
-    def __init__(self, path: Path, step: int):
-        self.path = path
-        whole = path.read_text().split("\n")[:-1] if step and path.exists() else []  # a kill may cut off the last line
-        kept = [line + "\n" for line in whole if json.loads(line)["step"] <= step]
-        write_atomically(path, "".join(kept).encode())
-
-    def __call__(self, **entry) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-
-
 # The run ----------------------------------------------------------------------------------------------------------
 
 
@@ -298,14 +312,13 @@ class Run:
 
     def __init__(self, name: str, recipe: Recipe, device: torch.device, root: str | None, out: Path, runs: Path):
         self.recipe, self.device = recipe, device
-        self.model_path, self.state_path, self.log_path = (
-            out / f"{name}.safetensors",
-            runs / f"{name}.safetensors",
-            out / f"{name}.jsonl",
-        )
+        self.model_path, self.state_path = (folder / f"{name}.safetensors" for folder in (out, runs))
+        self.log_path, self.growth_path = out / f"{name}.jsonl", out / f"{name}-growth.png"
         self.data, self.test = (
             load_images(recipe.dataset, s, root, size=recipe.size or None) for s in ("train", "test")
         )
+        if recipe.per_class:
+            self.data = draw_images(self.data, recipe.per_class, recipe.seed)
         self.D = build(recipe, self.data).to(device)
         if device.type == "cuda":
             self.D.to(memory_format=torch.channels_last)
@@ -315,6 +328,12 @@ class Run:
             self.net.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=fused
         )
         self.step, self.started = 0, time.monotonic()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, channels first."""
+        _, h, w, c = self.data.images.shape
+        return c, h, w
 
     @property
     def seconds(self) -> float:
@@ -328,14 +347,14 @@ class Run:
         load_state(tensors, self.net, self.ema.net, self.optimizer)
         self.step, self.started = about["step"], time.monotonic() - about["seconds"]
 
-    def advance(self, batch: tuple[Tensor, ...], progress: float) -> Tensor:
-        """One step at the learning rate that belongs to `progress`; returns the loss."""
+    def advance(self, batch: tuple[Tensor, ...], progress: float) -> tuple[Tensor, Tensor]:
+        """One step at the learning rate that belongs to `progress`; returns the loss and the gradient's norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step, progress)
-        loss = train_step(self.D, self.optimizer, batch, self.recipe, self.device)
+        measured = train_step(self.D, self.optimizer, batch, self.recipe, self.device)
         ema_update(self.ema.net, self.net, self.step, self.recipe.ema)
         self.step += 1
-        return loss
+        return measured
 
     def entry(self, **measured: float) -> dict:
         """A line of the log."""
@@ -346,8 +365,8 @@ class Run:
             **measured,
         }
 
-    def keep(self, log: Log) -> None:
-        """Everything to disk: the validation loss, the model as it would be used, the state to go on from."""
+    def keep(self, log: Log, growth: Growth, over: bool = False) -> None:
+        """Everything to disk: the validation loss, the model as it would be used, what it draws, the state to go on."""
         val = validation_loss(self.ema, self.test, self.device)
         log(**self.entry(val_loss=val))
         recipe = asdict(self.recipe)
@@ -356,13 +375,15 @@ class Run:
             "recipe": recipe,
             "step": self.step,
             "images": self.step * self.recipe.batch,
+            "trained_on": len(self.data.images),
             "minutes": round(self.seconds / 60, 1),
             "device": device_name(self.device),
             "val_loss": val,
         }
-        _, h, w, c = self.data.images.shape
-        classes = self.data.classes if self.recipe.conditional else []
-        save(self.model_path, Model(self.ema, (c, h, w), classes, config), torch.float16)
+        model = Model(self.ema, self.shape, self.data.classes if self.recipe.conditional else [], config)
+        save(self.model_path, model, torch.float16)
+        if over or growth.due(self.step):
+            growth.add(model, self.step)
         about = {"step": self.step, "seconds": self.seconds, "recipe": recipe}
         save_state(self.state_path, self.net, self.ema.net, self.optimizer, about)
 
@@ -403,7 +424,8 @@ def train(
 def loop(run: Run, minutes: float | None, rank: int, world: int) -> None:
     """Steps until the time is up or a stop is asked for; the first process shows, logs and saves."""
     recipe, batch, chief = run.recipe, Batch(run.data, run.recipe, run.D.schedule, run.device), rank == 0
-    log = Log(run.log_path, run.step) if chief else None
+    log, growth = Log(run.log_path, run.step) if chief else None, Growth(run.growth_path, run.shape[-2])
+    growth.rewind(run.step)
     total, kept = None if minutes else recipe.steps, run.step
     run.net.train()
     with (
@@ -417,30 +439,32 @@ def loop(run: Run, minutes: float | None, rank: int, world: int) -> None:
                 break
             if recipe.dropout:  # its masks too are a function of (seed, step), and differ between processes
                 torch.manual_seed((recipe.seed * 1_000_003 + run.step) * world + rank)
-            loss = run.advance(batch(run.step, rank, world), progress)
+            loss, grad_norm = run.advance(batch(run.step, rank, world), progress)
             bar.update()
             if chief and run.step % recipe.log_every == 0:
-                log(**run.entry(loss=loss.item()))
+                log(**run.entry(loss=loss.item(), grad_norm=grad_norm.item()))
                 left = f", {minutes - seconds / 60:.1f} min left" if minutes else ""
                 bar.set_postfix_str(
                     f"loss {loss.item():.4f}, {recipe.batch * (bar.format_dict['rate'] or 0):.0f} images/s{left}"
                 )
-            if chief and run.step % recipe.eval_every == 0:
-                run.keep(log)
+            if chief and run.step % recipe.eval_every == 0 and run.progress(run.seconds, minutes) < 1:
+                run.keep(log, growth)
                 kept = run.step
         if chief and run.step > kept:
-            run.keep(log)
+            run.keep(log, growth, over=True)
 
 
-def train_step(D: NetDenoiser, optimizer, batch: tuple[Tensor, ...], recipe: Recipe, device: torch.device) -> Tensor:
-    """One AdamW step on one batch; returns the mean loss."""
+def train_step(
+    D: NetDenoiser, optimizer, batch: tuple[Tensor, ...], recipe: Recipe, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """One AdamW step on one batch; returns the mean loss and the gradient's norm before it is clipped."""
     with mixed_precision(device):
         loss = denoising_loss(D, *batch, loss=recipe.loss, weight=recipe.weight).mean()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(D.net.parameters(), recipe.clip)
+    grad_norm = torch.nn.utils.clip_grad_norm_(D.net.parameters(), recipe.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
+    return loss.detach(), grad_norm
 
 
 def setup() -> tuple[int, int, torch.device]:

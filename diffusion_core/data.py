@@ -19,7 +19,13 @@ from .images import read_image
 
 Split = Literal["train", "test"]
 TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10"}
-TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "digits"}  # what a set is called beside a number
+TITLES = {
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "digits": "digits",
+    "sprites": "sprites",
+    "animals": "animals",
+}  # what a set is called beside a number
 UNREADABLE = (OSError, RuntimeError, AssertionError, ValueError, EOFError)  # what torchvision says of bad files
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -69,6 +75,21 @@ def _hold_out(images: ImageSet, split: Split) -> ImageSet:
         members = np.flatnonzero(images.labels == label)
         rank[members] = np.arange(len(members))
     keep = (rank % 10 == 1) == (split == "test")
+    return ImageSet(images.images[keep], images.labels[keep], images.classes)
+
+
+def draw_images(images: ImageSet, per_class: int, seed: int) -> ImageSet:
+    """`per_class` images of each class, drawn without replacement: a function of the seed.
+
+    Raises ValueError, naming the class, where it has fewer.
+    """
+    g, drawn = np.random.default_rng(seed), []
+    for label, name in enumerate(images.classes):
+        members = np.flatnonzero(images.labels == label)
+        if len(members) < per_class:
+            raise ValueError(f"There are {len(members)} training images of {name}; {per_class} are asked for.")
+        drawn.append(np.sort(g.choice(members, per_class, replace=False)))
+    keep = np.concatenate(drawn)
     return ImageSet(images.images[keep], images.labels[keep], images.classes)
 
 

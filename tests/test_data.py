@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from diffusion_core.data import available, data_root, load_images
+from diffusion_core.data import ImageSet, available, data_root, draw_images, load_images
 
 
 @pytest.fixture(autouse=True)
@@ -321,3 +321,14 @@ def test_what_is_available_can_be_loaded(tmp_path):
     assert sorted(found) == ["animals", "arrays", "digits", "mnist", "sprites"]
     for name in found:
         assert len(load_images(name, "train", tmp_path, download=False).images)
+
+
+def test_a_few_images_of_each_class_are_drawn_by_the_seed_and_keep_their_labels():
+    images = ImageSet(numbered(30), np.arange(30) % 3, ["a", "b", "c"])
+    few = draw_images(images, 4, seed=1)
+    assert few.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 and few.classes == images.classes
+    assert len(set(numbers(few))) == 12 and [n % 3 for n in numbers(few)] == few.labels.tolist()
+    assert numbers(draw_images(images, 4, seed=1)) == numbers(few) != numbers(draw_images(images, 4, seed=2))
+    assert sorted(numbers(draw_images(images, 10, seed=0))) == list(range(30))
+    with pytest.raises(ValueError, match="There are 10 training images of a; 11 are asked for"):
+        draw_images(images, 11, seed=0)

@@ -24,7 +24,9 @@ import train
 from diffusion_core.checkpoint import load
 from diffusion_core.classifier import load_classifier
 from diffusion_core.data import ImageSet, load_images
+from diffusion_core.history import Growth
 from diffusion_core.images import to_tensor
+from diffusion_core.losses import denoising_loss
 from diffusion_core.metrics import class_accuracy
 from diffusion_core.networks import UNet
 from diffusion_core.plane import PRESETS
@@ -410,11 +412,15 @@ def test_a_kill_at_any_moment_leaves_a_good_checkpoint_and_a_state_to_resume():
     assert load("checkpoints/digits.safetensors").config["step"] == step + 2
 
 
-@pytest.mark.parametrize(("write", "name"), [(1, "digits.jsonl"), (2, "digits.safetensors"), (3, "digits.safetensors")])
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [(1, "digits.jsonl"), (2, "digits.safetensors"), (3, "digits-growth.png"), (4, "digits.safetensors")],
+)
 def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_state(capsys, monkeypatch, write, name):
-    """A resumed run writes the log, the model and the state: each fails in turn."""
+    """A resumed run writes the log, the model, what it draws and the state: each fails in turn."""
     run(recipe=replace(TINY, steps=10))
-    paths = [Path("checkpoints/digits.jsonl"), Path("checkpoints/digits.safetensors"), Path("runs/digits.safetensors")]
+    made = ("digits.jsonl", "digits.safetensors", "digits-growth.png")
+    paths = [*(Path("checkpoints", name) for name in made), Path("runs/digits.safetensors")]
     before = [path.read_bytes() for path in paths]
     real, calls = os.fsync, []
 
@@ -429,9 +435,48 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_state(capsys, monkey
         refused(capsys, *options(), "--resume", words=f"{name}: No space left on device; what was there before is")
     assert paths[write - 1].read_bytes().startswith(before[write - 1])
     assert not [f for f in (*os.listdir("checkpoints"), *os.listdir("runs")) if f.startswith(".")]
-    load(paths[1])
+    assert load(paths[1]).config["step"] in (10, 20)
     run("--resume")
     assert load(paths[1]).config["step"] == 20
+
+
+def growth() -> Growth:
+    return Growth(Path("checkpoints/digits-growth.png"), 8)
+
+
+def test_what_the_run_draws_is_kept_at_doubling_steps_and_at_its_end(uninterrupted):
+    """Rows at 10, 20, 40 and the end, each drawn by the averages as they were then: the last by those that are kept."""
+    run("--steps", "50")
+    assert growth().steps == [10, 20, 40, 50]
+    model = load("checkpoints/digits.safetensors")  # rounded to half precision, and so its levels by one or two
+    again = Growth(Path("again.png"), 8)
+    again.add(model, 50)
+    assert np.abs(again.rows[0].astype(int) - growth().rows[-1]).max() <= 2
+
+
+def test_a_run_begun_anew_or_gone_on_with_draws_no_row_twice(monkeypatch):
+    run("--steps", "30")
+    run("--steps", "20")
+    assert growth().steps == [10, 20]
+    run("--steps", "40", "--resume")
+    assert growth().steps == [10, 20, 40]
+
+
+def test_the_gradient_norm_in_the_log_is_that_before_clipping():
+    recipe = replace(TINY, clip=1e-3)
+    D = train.build(recipe, load_images("digits"))
+    batch = batches(recipe)(0)
+    grads = torch.autograd.grad(denoising_loss(D, *batch).mean(), D.net.parameters())
+    norm = torch.cat([g.flatten() for g in grads]).norm()
+    _, measured = train_step(D, torch.optim.SGD(D.net.parameters(), 0.1), batch, recipe, CPU)
+    assert norm > 10 * recipe.clip
+    torch.testing.assert_close(measured, norm, rtol=0.05, atol=0)  # training may be in bfloat16
+
+
+def test_a_few_images_of_each_class_are_what_is_trained_on(capsys):
+    run("--per_class", "3")
+    assert load("checkpoints/digits.safetensors").config["trained_on"] == 30
+    refused(capsys, *options(), "--per_class", "1000", words="training images of 0; 1000 are asked for")
 
 
 def test_resuming_without_a_state_says_so(capsys):
@@ -608,7 +653,7 @@ def test_the_step_runs_in_bfloat16_where_that_is_fast_and_the_weights_stay_in_fl
     D.net.stem.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
     optimizer = torch.optim.AdamW(D.net.parameters(), fused=True)
     batch = Batch(load_images("digits", "train"), TINY, VPLinear(), device)
-    loss = train_step(D, optimizer, batch(0), TINY, device)
+    loss, _ = train_step(D, optimizer, batch(0), TINY, device)
     assert seen == [torch.bfloat16]
     assert loss.dtype == torch.float32
     assert {p.dtype for p in D.net.parameters()} == {torch.float32}
