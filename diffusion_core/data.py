@@ -1,8 +1,9 @@
 """Image sets: uint8 arrays with labels, from wherever they lie.
 
 `load_images(name, split)` looks for `name` in the data root (the argument, else $DIFFUSION_DATA, else `data/`), in
-this order: arrays `name.npz`; a folder `name` with `*.npy` image and label arrays, or with one folder a class; then
-the sets that torchvision knows and can download. `digits`, 8 x 8, comes with scikit-learn and is always there.
+this order: arrays `name.npz`; a folder `name` with `*.npy` image and label arrays, with one folder a class, or with
+pictures and no classes; then the sets that torchvision knows and can download. `digits`, 8 x 8, comes with
+scikit-learn and is always there.
 """
 
 import os
@@ -157,7 +158,10 @@ def _checked(place: Path, images: np.ndarray, labels: np.ndarray, classes: list[
 
 
 def _class_folders(folder: Path, split: Split, size: int | None) -> ImageSet:
-    """folder/<class>/<picture>, or folder/train/<class>/<picture> and folder/test/<class>/<picture>."""
+    """folder/<class>/<picture>, or folder/train/<class>/<picture> and folder/test/<class>/<picture>.
+
+    Without class folders, folder/<picture>, there are no classes, and label 0 is the null class.
+    """
     has_splits = (folder / "train").is_dir()
     if has_splits and not (folder / split).is_dir():
         raise FileNotFoundError(f"{folder} has a folder train but no folder {split}.")
@@ -168,7 +172,7 @@ def _class_folders(folder: Path, split: Split, size: int | None) -> ImageSet:
     if unknown:
         raise ValueError(f"{top} has a class {unknown[0]}, which {folder / 'train'} has not.")
     images, labels, unreadable = [], [], []
-    for label, name in enumerate(classes):
+    for label, name in enumerate(classes or ["."]):
         for path in sorted((top / name).glob("*")):
             if path.suffix.lower() not in SUFFIXES:
                 continue
@@ -184,7 +188,9 @@ def _class_folders(folder: Path, split: Split, size: int | None) -> ImageSet:
             f"{folder}: left out {len(unreadable)} unreadable picture(s), {unreadable[0]} first.", stacklevel=2
         )
     if not images:
-        raise ValueError(f"{folder} holds no pictures; expected {folder}/<class>/<picture.png>.")
+        raise ValueError(
+            f"{folder} holds no pictures; expected {folder}/<class>/<picture.png>, or {folder}/<picture.png>."
+        )
     if len({i.size for i in images}) > 1:
         raise ValueError(f"{folder} holds pictures of different shapes; give the side they shall be resized to.")
     everything = ImageSet(np.stack([np.asarray(i) for i in images]), np.array(labels), classes)
@@ -222,7 +228,7 @@ def available(root: str | Path | None = None) -> list[str]:
     for path in sorted(d for d in root.iterdir() if d.is_dir()) if root.is_dir() else []:
         if path.name in TORCHVISION:
             continue  # that name is torchvision's
-        if any(path.glob("*.npy")) or any(f.suffix.lower() in SUFFIXES for f in path.glob("*/*")):
+        if any(path.glob("*.npy")) or any(f.suffix.lower() in SUFFIXES for f in [*path.glob("*"), *path.glob("*/*")]):
             found.append(path.name)
     unpacked = {"mnist": "MNIST/raw/train-images-idx3-ubyte", "cifar10": "cifar-10-batches-py/batches.meta"}
     found += [name for name, file in unpacked.items() if (root / file).exists() and name not in found]

@@ -239,6 +239,27 @@ def test_photographs_of_different_shapes_are_resized_or_refused(tmp_path):
     assert load_images("animals", "train", tmp_path, size=8).images.shape == (4, 8, 8, 3)
 
 
+def test_one_class_is_a_class(tmp_path):
+    write_folder(tmp_path / "one", {"a": 10})
+    images = load_images("one", root=tmp_path)
+    assert images.classes == ["a"] and images.labels.tolist() == [0] * 9
+
+
+def test_pictures_without_class_folders_have_no_classes_and_the_null_label(tmp_path):
+    write_folder(tmp_path / "flat", {".": 20})
+    assert "flat" in available(tmp_path)
+    train, test = (load_images("flat", split, tmp_path) for split in ("train", "test"))
+    assert train.classes == test.classes == [] and set(train.labels) == {0}
+    assert sorted(numbers(train) + numbers(test)) == list(range(20)) and numbers(test) == [1, 11]
+
+
+def test_grey_and_coloured_pictures_go_together(tmp_path):
+    write_folder(tmp_path / "mixed", {"a": 2})
+    Image.new("L", (6, 6), 77).save(tmp_path / "mixed" / "a" / "00.png")
+    images = load_images("mixed", root=tmp_path)
+    assert images.images.shape == (1, 6, 6, 3) and (images.images == 77).all()
+
+
 def test_an_empty_folder_says_what_is_expected_in_it(tmp_path):
     (tmp_path / "animals").mkdir()
     with pytest.raises(ValueError, match=r"animals holds no pictures; expected .*animals/<class>/<picture.png>"):

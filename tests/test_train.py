@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import train
@@ -477,6 +478,15 @@ def test_a_few_images_of_each_class_are_what_is_trained_on(capsys):
     run("--per_class", "3")
     assert load("checkpoints/digits.safetensors").config["trained_on"] == 30
     refused(capsys, *options(), "--per_class", "1000", words="training images of 0; 1000 are asked for")
+
+
+def test_pictures_without_classes_train_an_unconditional_model(tmp_path):
+    (tmp_path / "flat").mkdir()
+    for k in range(12):
+        Image.new("RGB", (8, 8), (20 * k, 0, 0)).save(tmp_path / "flat" / f"{k}.png")
+    run("--dataset", "flat", "--data", str(tmp_path))
+    model = load("checkpoints/digits.safetensors")
+    assert model.classes == [] and model.shape == (3, 8, 8) and model.denoiser.net.num_classes == 0
 
 
 def test_resuming_without_a_state_says_so(capsys):
