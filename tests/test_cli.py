@@ -18,6 +18,7 @@ from diffusion_core.checkpoint import Model, save
 from diffusion_core.classifier import Classifier, initialised, save_classifier
 from diffusion_core.data import load_images
 from diffusion_core.denoisers import Clipped, Guided, NetDenoiser
+from diffusion_core.diagnose import read_loss_by_time
 from diffusion_core.evaluate import read_results, reference, standard_plans
 from diffusion_core.images import grid, read_recipe
 from diffusion_core.networks import MLP, UNet
@@ -290,3 +291,23 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(checkpoint, tmp_path, caps
     [line] = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "image" not in line and line]
     assert line.startswith("diffusion_core: ")
     assert words in line
+
+
+# Diagnosing -------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_by_time_is_kept_beside_the_checkpoint_and_the_nearest_images_named(tmp_path, checkpoint, capsys):
+    model = untrained(classes=tuple("0123456789"))
+    model.config |= {"dataset": "digits", "recipe": {"dataset": "digits", "per_class": 5, "seed": 0}}
+    save(checkpoint, model)
+    assert main(["diagnose", checkpoint, "--count", "30"]) == 0
+    out = capsys.readouterr().out
+    assert "tiny-loss.json: 30 images, digits test. The error of v is largest" in out
+    assert "nearest of the 50 training images to 50 samples: rms 0." in out and "to 50 test images" in out
+    found = read_loss_by_time(checkpoint)
+    assert found["n"] == 30 and len(found["raw"]["mean"]) == 20 and found["why"] in out
+
+
+def test_a_checkpoint_that_does_not_say_its_data_cannot_be_diagnosed(checkpoint, capsys):
+    assert main(["diagnose", checkpoint]) == 2
+    assert "tiny.safetensors does not say what it was trained on" in capsys.readouterr().err
