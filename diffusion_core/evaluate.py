@@ -289,16 +289,18 @@ def real_images(judge: Judge, split: str, n: int) -> dict:
     """The floor: the numbers of n real images of the other split, to which no sample can be nearer by merit.
 
     A judge keeps some features of real images: the distance is the mean over as many lots of n as there are among
-    them, and if n is more than that, interpolated in 1 / n between them and the whole of the split.
+    them, and if n is more than that, interpolated in 1 / n between them and the whole of the split. Where the split
+    has fewer than n, it is of them all: "n" says how many.
     """
     other = judge.references["test" if split == "train" else "train"]
+    n = min(n, other.stats.n)
     real, kept = judge.references[split], other.sample[:n]
     lots = [other.sample[k : k + len(kept)] for k in range(0, len(other.sample) - len(kept) + 1, len(kept))]
     distance = sum(frechet_distance(real.stats, FeatureStats().update(lot)) for lot in lots) / len(lots)
     if n > len(kept):
         every = frechet_distance(real.stats, other.stats)
         share = (1 / n - 1 / other.stats.n) / (1 / len(kept) - 1 / other.stats.n)
-        distance = every + max(0.0, share) * (distance - every)
+        distance = every + share * (distance - every)
     found = numbers(judge, split, kept, None)
     return found | {"n": n, "distance": distance, "accuracy": judge.config.get("accuracy")}
 

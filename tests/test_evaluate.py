@@ -32,7 +32,7 @@ from diffusion_core.evaluate import (
     standard_plans,
 )
 from diffusion_core.images import to_tensor, to_uint8
-from diffusion_core.metrics import FeatureStats, frechet_distance
+from diffusion_core.metrics import FeatureStats, Reference, frechet_distance
 from diffusion_core.networks import UNet
 from diffusion_core.samplers import generate
 from diffusion_core.schedules import VPLinear
@@ -209,6 +209,16 @@ def test_the_floor_of_few_images_is_the_mean_over_lots_of_them(judge):
 def test_the_floor_falls_with_n_between_what_is_known(judge):
     distances = [real_images(judge, "test", n)["distance"] for n in (50, 100, 200, 800, 1600, 5000)]
     assert distances == sorted(distances, reverse=True)
+
+
+def test_a_floor_of_fewer_images_than_samples_says_of_how_many_it_is(judge):
+    train = judge.references["train"]
+    assert real_images(judge, "test", train.stats.n + 1)["n"] == train.stats.n
+    kept = Reference(FeatureStats().update(train.sample), train.sample)  # a small split, kept as a whole
+    small = judge._replace(references=judge.references | {"train": kept})
+    found = real_images(small, "test", 10 * len(train.sample))
+    assert found["n"] == len(train.sample)
+    assert found["distance"] == pytest.approx(frechet_distance(judge.references["test"].stats, kept.stats))
 
 
 def test_noise_lies_far_above_the_floor_and_fools_nobody(judge):

@@ -69,6 +69,10 @@ def caveats(result: dict) -> str:
             f"n = {result['n']} is not more than the {result['features']} features: the covariance is rank-deficient, "
             "and the distance says little yet."
         )
+    if result["floor"]["n"] < result["n"]:
+        notes.append(
+            f"Only {result['floor']['n']} other real images are known: as many of them as of samples would come lower."
+        )
     return "".join(f'<p class="note">{note}</p>' for note in notes)
 
 
