@@ -17,6 +17,7 @@ from diffusion_core.schedules import Discrete
 
 from .widgets.controls import plainly, seed_of, slider
 from .widgets.html import busy, data_uri, figure, gif_uri, mapping, notice, pixels
+from .widgets.neighbours import neighbours_html
 from .widgets.player import Pictures, evenly, player
 from .widgets.recipes import actions, settings_from
 from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, filmed, frames, model_named
@@ -98,7 +99,8 @@ def done_html(settings: Settings, film: Film) -> str:
         '<p class="note">Noise predicted = (x<sub>t</sub> − α x<sub>0</sub>) / σ, with x<sub>0</sub> as predicted.</p>'
     )
     take = actions(settings, file, png=data_uri(large, settings._asdict()), gif=animation(settings, film))
-    return f'<div class="done">{run}<p class="line">{describe(settings, last)}</p>{take}{mapping()}{noise}</div>'
+    near = neighbours_html(MODELS[settings.model], last.x)
+    return f'<div class="done">{run}<p class="line">{describe(settings, last)}</p>{take}{mapping()}{noise}{near}</div>'
 
 
 def animation(settings: Settings, film: Film) -> str:
