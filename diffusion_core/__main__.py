@@ -33,7 +33,9 @@ from .evaluate import (
     gather,
     inception_judge,
     keep_result,
+    ladder,
     measure,
+    read_results,
     results_path,
     standard_plans,
 )
@@ -102,7 +104,12 @@ def evaluate(args: argparse.Namespace) -> None:
     judge = load_judge(args, model, device)
     common = dict(n=args.count, split=args.split, seed=args.seed, precision=args.precision)
     one = Plan(args.sampler, args.steps, args.guidance, spacing=args.spacing, eta=args.eta, **common)
-    plans = standard_plans(**common) if args.standard else [one]
+    plans = standard_plans(**common) if args.standard else []
+    plans += ladder(model, **common) if args.ladder else []
+    plans = plans or [one]
+    if args.missing:
+        kept = [r["plan"] for r in read_results(args.checkpoint) if r["measure"] == judge.distance]
+        plans = [plan for plan in plans if vars(plan) not in kept]
     for plan in plans:
         quiet = rank > 0
         with tqdm(total=plan.n, desc=SAMPLERS[plan.sampler].label, unit="image", disable=quiet, leave=False) as bar:
@@ -283,6 +290,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's products")
     p.add_argument("--batch", type=int, default=100, help="samples drawn at a time, by each process")
     p.add_argument("--standard", action="store_true", help="every row of the page's table instead of one setting")
+    p.add_argument("--ladder", action="store_true", help="DDPM and DDIM in 10 to 1000 steps instead, or besides")
+    p.add_argument("--missing", action="store_true", help="leave out what is kept already")
     p.add_argument("--save", action="store_true", help="keep the result in <checkpoint>-evaluation.json")
     p.set_defaults(run=evaluate)
 

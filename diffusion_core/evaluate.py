@@ -31,6 +31,7 @@ from .metrics import (
     precision_recall,
 )
 from .samplers import SAMPLERS, SPACINGS, generate
+from .schedules import Discrete
 
 REFERENCES = "diffusion_core.references"
 
@@ -363,6 +364,27 @@ def standard_plans(n: int, **changes) -> list[Plan]:
     twom = [Plan("dpmpp_2m", 18, guidance) for guidance in (1.0, 1.5, 2.0, 3.0)]
     ddim = [Plan("ddim", steps, 1.0) for steps in (10, 20, 50, 100)]
     return [replace(plan, n=n, **changes) for plan in (*twom, *ddim, *APPROACHES.values())]
+
+
+LADDER = (10, 20, 50, 100, 250, 1000)  # steps
+
+
+def ladder(model: Model, n: int, **changes) -> list[Plan]:
+    """DDPM and DDIM under the same conditions: in few steps and in many, at the levels of a discrete model's own."""
+    spacing = "ddpm" if isinstance(model.denoiser.schedule, Discrete) else "lam"
+    plans = [Plan(sampler, steps, 1.0, spacing=spacing) for steps in LADDER for sampler in ("ddim", "ddpm")]
+    return [replace(plan, n=n, **changes) for plan in plans]
+
+
+def steps_needed(results: list[dict], within: float = 0.1) -> tuple[dict, dict[str, int | None]]:
+    """The best of the results, and the fewest steps in which each sampler's distance is within 10 % of the best's.
+
+    None for a sampler that never comes so near. The results must be of the same n, reference and features.
+    """
+    best = min(results, key=lambda r: r["distance"])
+    near = [r["plan"] for r in results if r["distance"] <= (1 + within) * best["distance"]]
+    samplers = dict.fromkeys(r["plan"]["sampler"] for r in results)
+    return best, {s: min((p["steps"] for p in near if p["sampler"] == s), default=None) for s in samplers}
 
 
 def comparison(model: Model, seed: int = 0, each: int = 2) -> Iterator[tuple[str, Tensor]]:

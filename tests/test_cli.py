@@ -225,7 +225,7 @@ def test_evaluation_prints_the_same_numbers_twice_with_all_they_are_of(checkpoin
         "Fréchet distance (features: digits classifier)",
         "classes as asked",
         "precision",
-        "the same n of real images",
+        "the same of 40 real images",
     ):
         assert words in out
     assert "FID" not in out
@@ -242,6 +242,16 @@ def test_the_standard_evaluation_keeps_every_row_and_the_comparison(checkpoint, 
     kept = read_results("tiny.safetensors")
     assert [r["plan"]["guidance"] for r in kept] == [p.guidance for p in plans]
     assert Image.open("tiny-comparison.png").size == (20 * 9 - 1, 3 * 9 - 1)
+
+
+def test_the_ladder_is_climbed_and_what_is_kept_already_is_left_out(tmp_path, checkpoint, capsys, monkeypatch):
+    judged(tmp_path)
+    monkeypatch.setattr("diffusion_core.evaluate.LADDER", (2, 3))
+    evaluated(capsys, "--sampler", "ddpm", "--steps", "3", "--guidance", "1", "--save", "--count", "10")
+    lines = evaluated(capsys, "--ladder", "--missing", "--save", "--count", "10")
+    done = [(r["plan"]["sampler"], r["plan"]["steps"]) for r in read_results("tiny.safetensors")]
+    assert done == [("ddpm", 3), ("ddim", 2), ("ddpm", 2), ("ddim", 3)]
+    assert str(lines).count("network calls") == 3
 
 
 class Sums(torch.nn.Module):

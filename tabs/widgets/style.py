@@ -137,7 +137,7 @@ table.numbers th, table.numbers td { border: 0; border-bottom: 1px solid var(--l
   background: transparent; color: var(--ink); }
 table.numbers th { text-align: left; font-weight: 700; padding-left: 0; } table.numbers thead th { text-align: right; color: var(--faint);
   font-weight: 400; font-size: 0.8rem; } table.numbers small { display: block; font-weight: 400; color: var(--faint); font-size: 0.75rem; }
-table.numbers td + td { color: var(--faint); }
+table.numbers td + td { color: var(--faint); } table.ladder td + td { color: inherit; } table.ladder { max-width: 420px; }
 .comparison { display: grid; grid-template-columns: 130px minmax(0, 1fr); gap: 0 12px; align-items: start; margin-top: 8px; }
 .comparison .names { display: grid; grid-template-rows: repeat(3, 1fr); font-size: 0.82rem; align-items: center;
   height: calc(var(--h) * var(--s) * 1px); margin-top: 22px; }
