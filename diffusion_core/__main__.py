@@ -256,7 +256,7 @@ def describe(result: dict) -> str:
         f"n {result['n']}, seeds from {plan['seed']}, against {result['reference']}, {result['seconds']} s\n"
         f"  {result['measure']} {result['distance']:.3f} [{low:.3f}, {high:.3f}], {line}"
         f"{', '.join(shares)}\n"
-        f"  {floor['n']} real images {floor['distance']:.3f}, of noise {ceiling['distance']:.1f}"
+        f"  the same of {floor['n']} real images {floor['distance']:.3f}, of noise {ceiling['distance']:.1f}"
         + rank
         * (result["n"] <= result["features"])
     )
