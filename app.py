@@ -79,7 +79,7 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
             with gr.Tab("Sample", id="sample"):
                 sample.build(models, page, tabs)
             with gr.Tab("Compare", id="compare") as tab:
-                compare.build(models, tab)
+                compare.build(models, page, tabs, tab)
             with gr.Tab("Interpolate", id="interpolate"):
                 interpolate.build(models)
             with gr.Tab("Evaluate", id="evaluate"):

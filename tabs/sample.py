@@ -182,14 +182,19 @@ def opened(settings: Settings) -> list:
     ]
 
 
+def open_tab(request: gr.Request) -> gr.Tabs:
+    """The tab that the page's address asks for; were what it says of the controls damaged, it is where that is said."""
+    tab = request.query_params.get("tab")
+    return gr.Tabs(selected=tab) if tab in TABS and "race" not in request.query_params else gr.skip()
+
+
 @plainly
 def open_link(request: gr.Request) -> list:
-    """What the page's address asks for: a tab, and in it the settings of a run."""
+    """The settings of a run that the page's address asks for."""
     query = dict(request.query_params)
-    tab = gr.Tabs(selected=query["tab"]) if query.get("tab") in TABS else gr.skip()
-    if query.get("tab") != "sample" or "model" not in query:
-        return [tab, *[gr.skip()] * 10]
-    return [tab, *opened(settings_from(query))]
+    if query.get("tab") != "sample" or not query.keys() & set(Settings._fields):
+        return [gr.skip()] * 10
+    return opened(settings_from(query))
 
 
 @plainly
@@ -293,9 +298,10 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs) -> None:
         [cls, spacing],
         api_visibility="private",
     )
+    page.load(open_tab, None, tabs, api_visibility="private", show_progress="hidden")
     opened = []
     for setting in (
-        page.load(open_link, None, [tabs, again, *controls], api_visibility="private", show_progress="hidden"),
+        page.load(open_link, None, [again, *controls], api_visibility="private", show_progress="hidden"),
         picture.change(open_picture, picture, [again, *controls], api_visibility="private", show_progress="hidden"),
     ):
         setting.success(None, cancels=[changed])  # what the first of the controls to be set has begun

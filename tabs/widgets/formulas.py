@@ -19,6 +19,23 @@ SLERP = (
 LERP = "z = (1 − w) z<sub>A</sub> + w z<sub>B</sub>"
 CLASS = "c = (1 − w) c<sub>A</sub> + w c<sub>B</sub>"
 
+# What the tabs that run a sampler have in common: by the end of the elem_id
+SAMPLING = {
+    "sampler": {
+        "dpmpp_2m": "x ← σ' / σ · x − α' (e<sup>−h</sup> − 1) D, h = λ' − λ, D extrapolated from two calls",
+        "ddim": f"{DDIM}, σ̂ = η × DDPM's",
+        "ddpm": f"{DDIM}, σ̂ that of the posterior",
+        "heun": f"{ODE}, by the mean of two slopes",
+        "euler": f"{ODE}, by one slope a step",
+        "rk45": f"{ODE}, steps as long as the error allows",
+        "reverse_sde": f"{SDE}, by Euler–Maruyama",
+        "predictor_corrector": f"{SDE}; then x ← x + s ∇log p + √(2 s) z, s from a fixed ratio of the two",
+    },
+    "steps": "x<sub>0</sub> is predicted at t<sub>max</sub> = t<sub>1</sub> > … > t<sub>{}</sub> = t<sub>min</sub>",
+    "guidance": GUIDED,
+    "eta": "σ̂ = {} · σ' √(1 − (α σ' / (α' σ))²)",
+}
+
 FORMULAS: dict[str, str | dict[str, str]] = {
     # Forward
     "t": "x<sub>t</sub> = α({}) x<sub>0</sub> + σ({}) ε",
@@ -33,19 +50,7 @@ FORMULAS: dict[str, str | dict[str, str]] = {
     "noise-seed": "ε ~ N(0, I), seed {}",
     # Sample
     "class": "D(x, t, c), c = {}",
-    "sampler": {
-        "dpmpp_2m": "x ← σ' / σ · x − α' (e<sup>−h</sup> − 1) D, h = λ' − λ, D extrapolated from two calls",
-        "ddim": f"{DDIM}, σ̂ = η × DDPM's",
-        "ddpm": f"{DDIM}, σ̂ that of the posterior",
-        "heun": f"{ODE}, by the mean of two slopes",
-        "euler": f"{ODE}, by one slope a step",
-        "rk45": f"{ODE}, steps as long as the error allows",
-        "reverse_sde": f"{SDE}, by Euler–Maruyama",
-        "predictor_corrector": f"{SDE}; then x ← x + s ∇log p + √(2 s) z, s from a fixed ratio of the two",
-    },
-    "steps": "x<sub>0</sub> is predicted at t<sub>max</sub> = t<sub>1</sub> > … > t<sub>{}</sub> = t<sub>min</sub>",
-    "guidance": GUIDED,
-    "eta": "σ̂ = {} · σ' √(1 − (α σ' / (α' σ))²)",
+    **SAMPLING,
     "seed": "x<sub>T</sub> = σ<sub>T</sub> z, image k from seed {} + k",
     # Interpolate
     "way": {
@@ -55,7 +60,10 @@ FORMULAS: dict[str, str | dict[str, str]] = {
     "depth": f"z = x<sub>t</sub> at t = {{}}, by {ODE}",
     "positions": "w = k / ({} − 1), k = 0, 1, …",
     "path-guidance": GUIDED,
+    # Compare
+    **{f"lane-{lane}-{control}": formula for lane in "ABCD" for control, formula in SAMPLING.items()},
     # Evaluate
+    **{f"evaluate-{control}": SAMPLING[control] for control in ("sampler", "steps", "guidance")},
     "evaluate-n": "d² = |μ − μ'|² + tr(Σ + Σ' − 2 (Σ Σ')<sup>½</sup>), μ, Σ from n = {}",
     # Score
     "score-sigma": "s(x) = ∇log ∫ p(x<sub>0</sub>) N(x; x<sub>0</sub>, {}²) dx<sub>0</sub>",
@@ -70,10 +78,10 @@ FORMULAS: dict[str, str | dict[str, str]] = {
 
 
 def head(choices: dict[str, dict[str, str]]) -> str:
-    """What goes into the page's head. choices: what the page calls a choice, by its value, for each
-    control where that is not the value itself."""
+    """What goes into the page's head. choices: what the page calls a choice, by its value, for each control (or all
+    whose elem_id ends in it) where that is not the value itself."""
     shown = {
-        name: {choices.get(name, {}).get(value, value): text for value, text in formula.items()}
+        name: {choices.get(name.split("-")[-1], {}).get(value, value): text for value, text in formula.items()}
         if isinstance(formula, dict)
         else formula
         for name, formula in FORMULAS.items()
