@@ -24,7 +24,7 @@ from diffusion_core.evaluate import Plan, draw, measure
 from diffusion_core.files import write_atomically
 from diffusion_core.history import read_log
 from diffusion_core.images import to_tensor
-from diffusion_core.schedules import VPCosine, VPLinear, VPQuadratic
+from diffusion_core.schedules import Schedule, VPCosine, VPLinear, VPQuadratic
 from train import RECIPES, ClassifierRecipe, train, train_judge
 
 VARIANTS = {c.name: c for c in (VPLinear, VPCosine, VPQuadratic)}
@@ -49,6 +49,19 @@ def errors(D, images) -> list[float]:
     return found
 
 
+def smoothed(values: list[float], width: int = 20) -> list[float]:
+    """Means over `width` neighbours, fewer at the ends, to four digits."""
+    kernel = np.ones(width)
+    means = np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
+    return [float(f"{v:.4g}") for v in means]
+
+
+def looks(schedule: Schedule) -> list[float]:
+    """How densely times uniform in t fall on LEVELS: dt / d log(sigma / alpha) = 2 sigma^2 / g2, over t's range."""
+    t = schedule.t_from_lam(-LEVELS)
+    return (2 * schedule.sigma2(t) / schedule.g2(t) / (schedule.t_max - schedule.t_min)).tolist()
+
+
 def one(schedule: str, seed: int, steps: int, judge) -> dict:
     """Train one of them, if it has not been, and take its numbers."""
     name = f"{schedule}-{seed}"
@@ -65,20 +78,14 @@ def one(schedule: str, seed: int, steps: int, judge) -> dict:
     result = measure(judge, model, plan, last)
     return {
         "steps": [line["step"] for line in lines],
-        "loss": [line["loss"] for line in lines],
-        "grad_norm": [line["grad_norm"] for line in lines],
+        "loss": smoothed([line["loss"] for line in lines]),
+        "grad_norm": smoothed([line["grad_norm"] for line in lines]),
         "spread": (np.quantile(norms, 0.9) / np.quantile(norms, 0.1)).item(),
         "errors": errors(model.denoiser, load_images("digits", "test")),
         "distance": result["distance"],
         "interval": result["interval"],
         "accuracy": result["accuracy"],
     }
-
-
-def smoothed(values: list[float], width: int = 20) -> np.ndarray:
-    """Running means: of a window that grows to `width` at the ends."""
-    kernel = np.ones(width)
-    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
 
 
 def picture(found: dict[str, list[dict]], path: Path) -> None:
@@ -91,13 +98,11 @@ def picture(found: dict[str, list[dict]], path: Path) -> None:
     figure, panels = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
     colours = {"vp_linear": "#0072b2", "vp_cosine": "#d55e00", "vp_quadratic": "#009e73"}
     for name, runs in found.items():
-        schedule, style = VARIANTS[name](), dict(color=colours[name], lw=1.3)
-        t = schedule.t_from_lam(-LEVELS)
-        density = 2 * schedule.sigma2(t) / schedule.g2(t) / (schedule.t_max - schedule.t_min)  # dt / d level
-        panels[0, 0].plot(LEVELS, density, label=name.removeprefix("vp_"), **style)
+        style = dict(color=colours[name], lw=1.3)
+        panels[0, 0].plot(LEVELS, looks(VARIANTS[name]()), label=name.removeprefix("vp_"), **style)
         for r in runs:
-            panels[0, 1].loglog(r["steps"], smoothed(r["loss"]), **style)
-            panels[1, 0].loglog(r["steps"], smoothed(r["grad_norm"]), **style)
+            panels[0, 1].loglog(r["steps"], r["loss"], **style)
+            panels[1, 0].loglog(r["steps"], r["grad_norm"], **style)
             panels[1, 1].semilogy(LEVELS, r["errors"], **style)
     titles = {
         (0, 0): ("Where training looks", "log(sigma / alpha)", "density of the levels drawn"),
@@ -130,6 +135,7 @@ def main() -> None:
         "judge": f"{judge.distance}, 1000 samples of DPM-Solver++(2M) in 18 steps against the training images; "
         f"the judge recognises {100 * judge.config['accuracy']:.1f} % of {judge.config['tested_on']} test images",
         "levels": LEVELS.tolist(),
+        "looks": {name: looks(variant()) for name, variant in VARIANTS.items()},
         "runs": found,
     }
     write_atomically("checkpoints/schedules.json", (json.dumps(about) + "\n").encode())
