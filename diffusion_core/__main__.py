@@ -11,7 +11,6 @@ import csv
 import io
 import math
 import os
-import random
 import sys
 import time
 import warnings
@@ -41,9 +40,9 @@ from .evaluate import (
 )
 from .files import write_atomically
 from .images import grid, save_gif, save_png, to_tensor
-from .interpolate import WAYS, follow
+from .interpolate import WAYS
 from .metrics import psnr
-from .paths import APPROACHES, Walk, ends, journeys, path, worth
+from .paths import APPROACHES, Walk, class_pairs, decoded, ends, journeys, path, worth
 from .samplers import SAMPLERS, SPACINGS, generate
 
 
@@ -141,10 +140,8 @@ def interpolate(args: argparse.Namespace) -> None:
         raise ValueError(f"A path needs two different classes, not {', '.join(classes) or 'none'}.")
     dataset = model.config["dataset"]
     images = load_images(dataset, "test", size=model.shape[-1], download=False) if dataset in available() else None
-    args.source = args.source or ("data" if images else "generated")
-    choose, rows = random.Random(args.seed), []
-    for k in range(args.pairs):
-        a, b = classes if len(classes) == 2 else choose.sample(classes, 2)
+    args.source, rows = args.source or ("data" if images else "generated"), []
+    for k, (a, b) in enumerate(class_pairs(classes, args.pairs, args.seed)):
         spec = Walk(a, b, args.way, args.depth, args.positions, args.steps, args.guidance, args.seed + k)
         write_path(args, model, spec, images, f"{k + 1}-{a}-{b}".replace(" ", "-").replace("/", "-"))
         with tqdm(total=args.over, desc=f"{a} to {b}", unit="pair", leave=False) as bar:
@@ -158,11 +155,8 @@ def interpolate(args: argparse.Namespace) -> None:
 def write_path(args: argparse.Namespace, model: Model, spec: Walk, images: ImageSet | None, name: str) -> None:
     """One path, a row for each way of decoding, as a PNG and, there and back, as a GIF."""
     x = [ends(model, args.source, end, [spec.seed], images) for end in (spec.class_a, spec.class_b)]
-    way, found = path(model, spec, *x), {}
-    for approach in args.models:
-        run = follow(approach, model.denoiser, way, steps=spec.steps, guidance=spec.guidance, seeds=[spec.seed])
-        [last] = deque(run, maxlen=1)
-        found[approach] = model.codec.decode(last.x).cpu()
+    way = path(model, spec, *x)
+    found = {approach: decoded(model, spec, way, approach) for approach in args.models}
     recipe = {"checkpoint": args.checkpoint.name, "source": args.source, "models": args.models, **vars(spec)}
     scale = max(1, 84 // model.shape[-1])
     save_png(args.out / f"{name}.png", grid(torch.cat(list(found.values())), spec.positions, scale=scale), recipe)
