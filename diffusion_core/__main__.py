@@ -4,6 +4,7 @@ python -m diffusion_core sample checkpoints/mnist.safetensors --class 3 --out th
 python -m diffusion_core evaluate checkpoints/mnist.safetensors --guidance 1.5 --count 2000
 python -m diffusion_core interpolate checkpoints/mnist.safetensors --classes 3 8 --pairs 3 --out paths
 python -m diffusion_core diagnose checkpoints/mnist.safetensors
+python -m diffusion_core report checkpoints/mnist.safetensors --out report
 """
 
 import argparse
@@ -43,6 +44,7 @@ from .images import grid, save_gif, save_png, to_tensor
 from .interpolate import WAYS
 from .metrics import psnr
 from .paths import APPROACHES, Walk, class_pairs, decoded, ends, journeys, path, worth
+from .report import write_report
 from .samplers import SAMPLERS, SPACINGS, generate
 
 
@@ -213,6 +215,14 @@ def diagnose(args: argparse.Namespace) -> None:
         )
 
 
+def report(args: argparse.Namespace) -> None:
+    """A page with everything that there is to hand in about a checkpoint, and its figures one by one."""
+    sizes = dict(seed=args.seed, pairs=args.pairs, over=args.over)
+    for title, seconds in write_report(args.checkpoint, args.out, **sizes, root=args.data, device=best_device()):
+        print(f"{seconds:6.1f} s  {title}", flush=True)
+    print(args.out / "report.html")
+
+
 def load_judge(args: argparse.Namespace, model: Model, device: str) -> Judge:
     """Inception if asked for, else the classifier named, else that of the data set, beside the checkpoint."""
     if args.inception is None:
@@ -313,6 +323,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="of the noise, and of the first sample")
     p.add_argument("--data", metavar="ROOT", help="folder of the data sets; default: $DIFFUSION_DATA, else data/")
     p.set_defaults(run=diagnose)
+
+    p = commands.add_parser("report", help="write a page to hand in: training, samples, comparisons, paths, numbers")
+    p.add_argument("checkpoint", type=Path)
+    p.add_argument("--out", type=Path, default=Path("report"), help="folder of report.html and its figures")
+    p.add_argument("--seed", type=int, default=0, help="of the first image of each figure, and of the pairs of classes")
+    p.add_argument("--pairs", type=int, default=3, help="pairs of classes to interpolate")
+    p.add_argument("--over", type=int, default=24, help="pairs of images that each of their distances is measured over")
+    p.add_argument("--data", metavar="ROOT", help="folder of the data sets; default: $DIFFUSION_DATA, else data/")
+    p.set_defaults(run=report)
     return top
 
 
