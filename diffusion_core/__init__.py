@@ -4,3 +4,5 @@ Read `schedules` (how signal and noise mix), `denoisers` (what a network's outpu
 data) in this order; the rest hangs on these three. `mixtures` is data whose exact answer is known, `losses` what is
 minimised, `networks` what is trained, `checkpoint` how it is kept, `metrics` how it is judged.
 """
+
+__version__ = "0.1.0"

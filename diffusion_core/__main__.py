@@ -4,6 +4,7 @@ python -m diffusion_core sample checkpoints/mnist.safetensors --class 3 --out th
 python -m diffusion_core evaluate checkpoints/mnist.safetensors --guidance 1.5 --count 2000
 python -m diffusion_core interpolate checkpoints/mnist.safetensors --classes 3 8 --pairs 3 --out paths
 python -m diffusion_core diagnose checkpoints/mnist.safetensors
+python -m diffusion_core report checkpoints/mnist.safetensors --out report
 """
 
 import argparse
@@ -11,7 +12,6 @@ import csv
 import io
 import math
 import os
-import random
 import sys
 import time
 import warnings
@@ -41,9 +41,10 @@ from .evaluate import (
 )
 from .files import write_atomically
 from .images import grid, save_gif, save_png, to_tensor
-from .interpolate import WAYS, follow
+from .interpolate import WAYS
 from .metrics import psnr
-from .paths import APPROACHES, Walk, ends, journeys, path, worth
+from .paths import APPROACHES, Walk, class_pairs, decoded, ends, journeys, path, worth
+from .report import write_report
 from .samplers import SAMPLERS, SPACINGS, generate
 
 
@@ -141,10 +142,8 @@ def interpolate(args: argparse.Namespace) -> None:
         raise ValueError(f"A path needs two different classes, not {', '.join(classes) or 'none'}.")
     dataset = model.config["dataset"]
     images = load_images(dataset, "test", size=model.shape[-1], download=False) if dataset in available() else None
-    args.source = args.source or ("data" if images else "generated")
-    choose, rows = random.Random(args.seed), []
-    for k in range(args.pairs):
-        a, b = classes if len(classes) == 2 else choose.sample(classes, 2)
+    args.source, rows = args.source or ("data" if images else "generated"), []
+    for k, (a, b) in enumerate(class_pairs(classes, args.pairs, args.seed)):
         spec = Walk(a, b, args.way, args.depth, args.positions, args.steps, args.guidance, args.seed + k)
         write_path(args, model, spec, images, f"{k + 1}-{a}-{b}".replace(" ", "-").replace("/", "-"))
         with tqdm(total=args.over, desc=f"{a} to {b}", unit="pair", leave=False) as bar:
@@ -158,11 +157,8 @@ def interpolate(args: argparse.Namespace) -> None:
 def write_path(args: argparse.Namespace, model: Model, spec: Walk, images: ImageSet | None, name: str) -> None:
     """One path, a row for each way of decoding, as a PNG and, there and back, as a GIF."""
     x = [ends(model, args.source, end, [spec.seed], images) for end in (spec.class_a, spec.class_b)]
-    way, found = path(model, spec, *x), {}
-    for approach in args.models:
-        run = follow(approach, model.denoiser, way, steps=spec.steps, guidance=spec.guidance, seeds=[spec.seed])
-        [last] = deque(run, maxlen=1)
-        found[approach] = model.codec.decode(last.x).cpu()
+    way = path(model, spec, *x)
+    found = {approach: decoded(model, spec, way, approach) for approach in args.models}
     recipe = {"checkpoint": args.checkpoint.name, "source": args.source, "models": args.models, **vars(spec)}
     scale = max(1, 84 // model.shape[-1])
     save_png(args.out / f"{name}.png", grid(torch.cat(list(found.values())), spec.positions, scale=scale), recipe)
@@ -217,6 +213,14 @@ def diagnose(args: argparse.Namespace) -> None:
             f"nearest of the {len(trained_on.images)} training images to {what}: "
             f"rms {middle:.3f} a pixel in the median, 90 % between {low:.3f} and {high:.3f}"
         )
+
+
+def report(args: argparse.Namespace) -> None:
+    """A page with everything that there is to hand in about a checkpoint, and its figures one by one."""
+    sizes = dict(seed=args.seed, pairs=args.pairs, over=args.over)
+    for title, seconds in write_report(args.checkpoint, args.out, **sizes, root=args.data, device=best_device()):
+        print(f"{seconds:6.1f} s  {title}", flush=True)
+    print(args.out / "report.html")
 
 
 def load_judge(args: argparse.Namespace, model: Model, device: str) -> Judge:
@@ -319,6 +323,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="of the noise, and of the first sample")
     p.add_argument("--data", metavar="ROOT", help="folder of the data sets; default: $DIFFUSION_DATA, else data/")
     p.set_defaults(run=diagnose)
+
+    p = commands.add_parser("report", help="write a page to hand in: training, samples, comparisons, paths, numbers")
+    p.add_argument("checkpoint", type=Path)
+    p.add_argument("--out", type=Path, default=Path("report"), help="folder of report.html and its figures")
+    p.add_argument("--seed", type=int, default=0, help="of the first image of each figure, and of the pairs of classes")
+    p.add_argument("--pairs", type=int, default=3, help="pairs of classes to interpolate")
+    p.add_argument("--over", type=int, default=24, help="pairs of images that each of their distances is measured over")
+    p.add_argument("--data", metavar="ROOT", help="folder of the data sets; default: $DIFFUSION_DATA, else data/")
+    p.set_defaults(run=report)
     return top
 
 

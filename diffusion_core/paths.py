@@ -1,7 +1,10 @@
 """Latent paths in number: where the ends of many pairs come from, and what the images between them are worth."""
 
+import random
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -67,6 +70,13 @@ class Walk:
         return torch.linspace(0, 1, self.positions, dtype=torch.float64)
 
 
+def class_pairs(classes: list[str], n: int, seed: int) -> list[tuple[str, str]]:
+    """n pairs of two different classes, drawn by the seed, none of them twice before all have come."""
+    every = list(combinations(classes, 2))
+    random.Random(seed).shuffle(every)
+    return [every[k % len(every)] for k in range(n)]
+
+
 def ends(model: Model, source: str, name: str, seeds: list[int], images: ImageSet | None = None) -> Tensor:
     """One image of class `name` a seed -> [N, C, H, W] in [-1, 1], on the CPU.
 
@@ -112,6 +122,13 @@ def path(model: Model, spec: Walk, a: Tensor, b: Tensor, *, noise: bool = False)
         x = model.codec.encode(torch.cat([a, b]).to(device))
         a, b = encode(D, x, torch.cat(classes) if way.classes else None, in_steps(spec.steps), t).chunk(2)
     return walk(D, a, b, t, way, spec.weights, classes)
+
+
+def decoded(model: Model, spec: Walk, way: Path, approach: Approach) -> Tensor:
+    """The images of a path between one pair, [K, C, H, W] on the CPU."""
+    run = follow(approach, model.denoiser, way, steps=spec.steps, guidance=spec.guidance, seeds=[spec.seed])
+    [last] = deque(run, maxlen=1)
+    return model.codec.decode(last.x).cpu()
 
 
 def lengths(spec: Walk, way: Path) -> dict[str, list[float]]:

@@ -11,12 +11,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "diffusion_core").glob("*.py"))
 
 LAYERS = [  # a module imports from rows above its own only
-    {"__init__", "schedules", "networks", "files", "metrics"},
-    {"denoisers", "images", "autoencoder"},
+    {"__init__", "schedules", "networks", "files", "metrics", "figures"},
+    {"denoisers", "images", "autoencoder", "page"},
     {"mixtures", "samplers", "losses", "checkpoint", "data"},
     {"interpolate", "classifier", "inception", "plane", "history", "diagnose"},
     {"evaluate", "fields"},
-    {"paths", "report"},
+    {"paths"},
+    {"experiments"},
+    {"report"},
     {"__main__"},
 ]
 LAYER = {module: row for row, modules in enumerate(LAYERS) for module in modules}

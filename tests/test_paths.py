@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,18 @@ from diffusion_core.evaluate import features, logits
 from diffusion_core.images import read_recipe, to_tensor
 from diffusion_core.metrics import FeatureStats, Reference, atypicality, frechet_distance, psnr, rmse
 from diffusion_core.networks import UNet
-from diffusion_core.paths import Walk, ends, journeys, latents, lengths, noise_pair, path, real_between, worth
+from diffusion_core.paths import (
+    Walk,
+    class_pairs,
+    ends,
+    journeys,
+    latents,
+    lengths,
+    noise_pair,
+    path,
+    real_between,
+    worth,
+)
 from diffusion_core.schedules import VPLinear
 from tests.helpers import close, randn
 
@@ -146,6 +158,14 @@ def test_psnr_and_rmse_are_of_each_sample():
     y = torch.stack([torch.full((1, 4, 4), 0.02), torch.full((1, 4, 4), -0.2)])
     close(rmse(x, y), torch.tensor([0.02, 0.2]), rtol=1e-5, atol=0)
     close(psnr(x, y), torch.tensor([40.0, 20.0]), rtol=1e-5, atol=0)
+
+
+def test_no_pair_of_classes_comes_twice_before_all_have_come():
+    pairs = class_pairs(list("abcd"), 9, seed=3)
+    assert {frozenset(pair) for pair in pairs[:6]} == {frozenset(pair) for pair in combinations("abcd", 2)}
+    assert pairs[6:] == pairs[:3]
+    assert pairs == class_pairs(list("abcd"), 9, seed=3) != class_pairs(list("abcd"), 9, seed=4)
+    assert class_pairs(["emu", "cat"], 2, seed=0) == [("emu", "cat")] * 2
 
 
 # The command line -------------------------------------------------------------------------------------------------
