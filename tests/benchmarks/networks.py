@@ -6,6 +6,7 @@ second forwards and in training (loss, gradient, AdamW), on the CPU and where th
 that train.py uses there. Needs tests/benchmarks/requirements.txt.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -40,7 +41,7 @@ class Theirs(nn.Module):
             down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
             attention_head_dim=32 if width >= 32 else 8,
-            norm_num_groups=min(32, width),
+            norm_num_groups=math.gcd(32, width),
             num_class_embeds=classes + 1,
         )
 
