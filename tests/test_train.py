@@ -22,17 +22,20 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import train
+from diffusion_core import training
 from diffusion_core.checkpoint import load
 from diffusion_core.classifier import load_classifier
 from diffusion_core.data import ImageSet, load_images
+from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.history import Growth
 from diffusion_core.images import to_tensor
 from diffusion_core.losses import denoising_loss
 from diffusion_core.metrics import class_accuracy
-from diffusion_core.networks import UNet
+from diffusion_core.networks import UNet, ema_update
 from diffusion_core.plane import PRESETS
 from diffusion_core.schedules import VPLinear
-from train import RECIPES, Batch, Recipe, ema_update, learning_rate, main, parse, train_step
+from diffusion_core.training import Batch, Recipe, build, learning_rate, train_step, validation_loss
+from train import RECIPES, main, parse
 
 ROOT = Path(train.__file__).parent
 TINY = Recipe("digits", steps=20, batch=8, width=8, patch=2, warmup=5, log_every=5, eval_every=10)
@@ -84,7 +87,7 @@ def stop_after(monkeypatch, steps: int, signum: int = signal.SIGTERM) -> None:
             os.kill(os.getpid(), signum)
         return train_step(*args)
 
-    monkeypatch.setattr(train, "train_step", step)
+    monkeypatch.setattr(training, "train_step", step)
 
 
 def start(*extra: str, recipe: Recipe) -> subprocess.Popen:
@@ -465,7 +468,7 @@ def test_a_run_begun_anew_or_gone_on_with_draws_no_row_twice(monkeypatch):
 
 def test_the_gradient_norm_in_the_log_is_that_before_clipping():
     recipe = replace(TINY, clip=1e-3)
-    D = train.build(recipe, load_images("digits"))
+    D = build(recipe, load_images("digits"))
     batch = batches(recipe)(0)
     grads = torch.autograd.grad(denoising_loss(D, *batch).mean(), D.net.parameters())
     norm = torch.cat([g.flatten() for g in grads]).norm()
@@ -554,8 +557,8 @@ def test_the_checkpoint_holds_the_averages_in_half_precision_and_where_they_come
 def test_the_validation_loss_is_that_of_the_test_split_and_always_the_same(uninterrupted):
     D = load(uninterrupted / "checkpoints" / "digits.safetensors").denoiser
     test = load_images("digits", "test")
-    assert train.validation_loss(D, test, CPU) == train.validation_loss(D, test, CPU)
-    assert train.validation_loss(D, load_images("digits", "train"), CPU) != train.validation_loss(D, test, CPU)
+    assert validation_loss(D, test, CPU) == validation_loss(D, test, CPU)
+    assert validation_loss(D, load_images("digits", "train"), CPU) != validation_loss(D, test, CPU)
 
 
 def test_a_new_run_begins_a_new_log():
@@ -580,13 +583,13 @@ def _free_ports(n: int) -> list[int]:
         return [s.getsockname()[1] for s in sockets]
 
 
-def _net() -> train.NetDenoiser:
+def _net() -> NetDenoiser:
     """A tiny network whose every weight has a gradient."""
     torch.manual_seed(0)
     net = UNet(1, width=8, patch=2, num_classes=10)
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.1)
-    return train.NetDenoiser(net, VPLinear())
+    return NetDenoiser(net, VPLinear())
 
 
 class Keep:
@@ -608,7 +611,7 @@ def _exactly(device: torch.device) -> torch.autocast:
 
 
 def _one_process_of_two(rank: int, ports: list[int], folder: str) -> None:
-    train.mixed_precision = _exactly
+    training.mixed_precision = _exactly
     faulthandler.dump_traceback_later(60, exit=True)  # processes that wait for each other would wait for ever
     torch.set_num_threads(1)
     os.chdir(folder)
@@ -628,7 +631,7 @@ def _one_process_of_two(rank: int, ports: list[int], folder: str) -> None:
 
 
 def test_two_processes_have_the_gradient_of_one_on_the_whole_batch_and_train_the_same_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "mixed_precision", _exactly)
+    monkeypatch.setattr(training, "mixed_precision", _exactly)
     mp.spawn(_one_process_of_two, (_free_ports(3), str(tmp_path)), nprocs=2)
     D = _net()
     keep = Keep(D.net)
