@@ -11,7 +11,9 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,7 +36,8 @@ from diffusion_core.metrics import class_accuracy
 from diffusion_core.networks import UNet, ema_update
 from diffusion_core.plane import PRESETS
 from diffusion_core.schedules import VPLinear
-from diffusion_core.training import Batch, Recipe, build, learning_rate, train_step, validation_loss
+from diffusion_core.training import Batch, Recipe, Training, build, learning_rate, train_for, train_step
+from diffusion_core.training import validation_loss as validation
 from train import RECIPES, main, parse
 
 ROOT = Path(train.__file__).parent
@@ -492,6 +495,38 @@ def test_pictures_without_classes_train_an_unconditional_model(tmp_path):
     assert model.classes == [] and model.shape == (3, 8, 8) and model.denoiser.net.num_classes == 0
 
 
+def test_at_the_end_of_its_time_a_run_no_longer_moves():
+    run = Training(TINY, load_images("digits"), CPU)
+    run.advance(run.batch(0), 0.0)
+    before = [p.clone() for p in run.net.parameters()]
+    run.advance(run.batch(1), 1.0)
+    assert all(map(torch.equal, before, run.net.parameters())) and run.step == 2
+
+
+def test_a_run_of_so_many_seconds_ends_with_them_and_the_rate_falls_over_them(monkeypatch):
+    clock, rates = count(step=0.5), []  # half a second from one look at the clock to the next
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    run = Training(replace(TINY, warmup=1), load_images("digits"), CPU)
+    monkeypatch.setattr(
+        training,
+        "train_step",
+        lambda D, optimizer, *rest: rates.append(optimizer.param_groups[0]["lr"]) or (torch.tensor(1.0),) * 2,
+    )
+    moments = list(train_for(run, 3.0))
+    assert [m.seconds for m in moments] == [0.5, 1.5, 2.5] and [m.step for m in moments] == [1, 2, 3]
+    assert rates == pytest.approx([TINY.lr * (1 - spent / 3) for spent in (0, 1, 2)])
+
+
+def test_the_model_of_a_run_is_its_averages_as_they_are_and_says_where_they_come_from():
+    run = Training(TINY, load_images("digits"), CPU)
+    run.advance(run.batch(0), 0.0)
+    model = run.model(minutes=2)
+    assert model.denoiser is run.ema and model.shape == (1, 8, 8) and model.classes == list("0123456789")
+    about = {"dataset": "digits", "recipe": asdict(TINY), "step": 1, "images": 8, "trained_on": 1614, "minutes": 2}
+    assert model.config == about
+    assert Training(replace(TINY, conditional=False), load_images("digits"), CPU).model().classes == []
+
+
 def test_resuming_without_a_state_says_so(capsys):
     refused(capsys, *options(), "--resume", words="There is no runs/digits.safetensors to resume from")
 
@@ -557,8 +592,8 @@ def test_the_checkpoint_holds_the_averages_in_half_precision_and_where_they_come
 def test_the_validation_loss_is_that_of_the_test_split_and_always_the_same(uninterrupted):
     D = load(uninterrupted / "checkpoints" / "digits.safetensors").denoiser
     test = load_images("digits", "test")
-    assert validation_loss(D, test, CPU) == validation_loss(D, test, CPU)
-    assert validation_loss(D, load_images("digits", "train"), CPU) != validation_loss(D, test, CPU)
+    assert validation(D, test, CPU) == validation(D, test, CPU)
+    assert validation(D, load_images("digits", "train"), CPU) != validation(D, test, CPU)
 
 
 def test_a_new_run_begins_a_new_log():

@@ -200,6 +200,18 @@ table.numbers td + td { color: var(--faint); }
 .approach-a { --own: #c25400; } .approach-b { --own: #a8528a; } .approach-c { --own: #0072b2; }
 .dark .approach-a { --own: #f28a3c; } .dark .approach-b { --own: #e39ac4; } .dark .approach-c { --own: #56b4e9; }
 @media (min-width: 1101px) { .running.tall { min-height: 980px; } }
+.run-0 { --own: #0072b2; } .run-1 { --own: #c25400; } .run-2 { --own: #00805d; } .run-3 { --own: #a8528a; } .run-4 { --own: #8a6d00; }
+.run-5 { --own: #1b2430; } .dark .run-0 { --own: #56b4e9; } .dark .run-1 { --own: #f28a3c; } .dark .run-2 { --own: #2fc79a; }
+.dark .run-3 { --own: #e39ac4; } .dark .run-4 { --own: #f0e442; } .dark .run-5 { --own: #e8ecf1; }
+svg.plot .raw { stroke-width: 1; opacity: 0.3; } svg.plot .class-line { --own: var(--faint); stroke-width: 1; opacity: 0.5; }
+svg.key { display: inline-block; width: 30px; height: 8px; margin-right: 8px; vertical-align: middle; }
+svg.key path { stroke: var(--own); stroke-width: 2; fill: none; }
+.stage h3 { font-size: 0.95rem; font-weight: 700; margin: 22px 0 10px; color: var(--ink); }
+.growth { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 3px 12px; align-items: center; font-size: 0.82rem;
+          color: var(--faint); font-variant-numeric: tabular-nums; }
+.growth b { color: var(--ink); } .growth .pixels { max-width: 100%; height: auto; aspect-ratio: var(--w) / var(--h); }
+.growth div.pixels { background: transparent; outline: 1px dashed var(--line); outline-offset: -1px; }
+.growth > span { min-width: 96px; } .logs { margin-top: 14px; } .stage .logs td { white-space: nowrap; }
 .with-die .wrap-inner { min-height: 40px; }
 .second .legend { margin-bottom: 8px; }
 .warning { color: var(--noise); font-weight: 700; }
