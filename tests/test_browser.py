@@ -494,12 +494,12 @@ def test_samples_are_judged_on_the_page_beside_real_images_and_noise_and_join_th
 def test_losses_are_drawn_and_follow_their_controls(page):
     open_tab(page, "Training")
     page.wait_for_selector("#training-history svg.plot")
-    words = "document.querySelector('#training-history').innerText"
-    page.locator("#log-axis").get_by_text("Minutes").click()
+    words = "document.querySelector('#training-history').textContent"  # which has the plots' words too
+    page.locator("#log-axis input[value=seconds]").check()
     page.wait_for_function(f"{words}.includes('minutes, log scale')")
-    page.locator("#logged-runs").get_by_text("mnist").click()
+    page.locator("#logged-runs").get_by_label("mnist").uncheck()
     page.wait_for_function(f"!{words}.includes('MNIST') && {words}.includes('CIFAR-10')")
-    page.locator("#closely").get_by_text("cifar10").click()
+    page.locator("#closely input[value=cifar10]").check()
     page.wait_for_function(
         "document.querySelector('#training-closely').innerText.includes('cifar10: where it is hard')"
     )
@@ -525,6 +525,7 @@ def test_a_run_in_the_page_can_be_stopped_and_used_by_its_visitor_alone(page, ur
         assert page.locator(".tabitem:visible").get_by_label("Model").first.input_value() == name
     other = browser.new_page()
     other.goto(url)
+    other.wait_for_selector("#forward-stage img")
     open_tab(other, "Sample")
     other.get_by_label("Model").first.click()
     offered = other.get_by_role("option").all_inner_texts()

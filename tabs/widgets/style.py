@@ -211,7 +211,7 @@ svg.key path { stroke: var(--own); stroke-width: 2; fill: none; }
           color: var(--faint); font-variant-numeric: tabular-nums; }
 .growth b { color: var(--ink); } .growth .pixels { max-width: 100%; height: auto; aspect-ratio: var(--w) / var(--h); }
 .growth div.pixels { background: transparent; outline: 1px dashed var(--line); outline-offset: -1px; }
-.growth > span { min-width: 96px; } .logs { margin-top: 14px; } .stage .logs td { white-space: nowrap; }
+.growth > span { min-width: 96px; } .logs { margin-top: 14px; } .stage .logs td, .stage .logs td:first-child { white-space: nowrap; }
 .with-die .wrap-inner { min-height: 40px; }
 .second .legend { margin-bottom: 8px; }
 .warning { color: var(--noise); font-weight: 700; }
@@ -268,6 +268,7 @@ svg.plot .share { fill: var(--own); } svg.plot .truth { stroke: var(--ink); stro
   .strip-axis span:nth-child(even):not(.at) { display: none; }
 }
 @media (max-width: 600px) {
+  .growth > span { min-width: 0; width: 56px; } .growth .pixels { width: 100%; }
   .race .panels { grid-auto-flow: row; grid-template-rows: none; grid-template-columns: repeat(2, minmax(0, 1fr)); align-items: end; }
   .race .busy { width: 60px; } .lanes-table th { min-width: 130px; } .lanes-table :is(td, thead th) { white-space: normal; }
   .gradio-container .main { padding: 14px 12px 24px !important; }
