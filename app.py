@@ -80,7 +80,7 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
             with gr.Tab("Sample", id="sample"):
                 sample.build(models, page, tabs, own)
             with gr.Tab("Compare", id="compare") as tab:
-                compare.build(models, tab, own)
+                compare.build(models, page, tabs, tab, own)
             with gr.Tab("Interpolate", id="interpolate"):
                 interpolate.build(models, own)
             with gr.Tab("Evaluate", id="evaluate"):

@@ -3,6 +3,7 @@
 python -m diffusion_core sample checkpoints/mnist.safetensors --class 3 --out three.png
 python -m diffusion_core evaluate checkpoints/mnist.safetensors --guidance 1.5 --count 2000
 python -m diffusion_core interpolate checkpoints/mnist.safetensors --classes 3 8 --pairs 3 --out paths
+python -m diffusion_core diagnose checkpoints/mnist.safetensors
 """
 
 import argparse
@@ -22,8 +23,9 @@ from tqdm import tqdm
 
 from .checkpoint import Model, load
 from .classifier import Judge, load_classifier
-from .data import ImageSet, available, load_images
+from .data import ImageSet, available, load_images, training_images
 from .denoisers import Clipped, Guided
+from .diagnose import keep_loss_by_time, loss_by_time, loss_path, nearest, struggles
 from .evaluate import (
     Plan,
     comparison,
@@ -31,12 +33,14 @@ from .evaluate import (
     gather,
     inception_judge,
     keep_result,
+    ladder,
     measure,
+    read_results,
     results_path,
     standard_plans,
 )
 from .files import write_atomically
-from .images import grid, save_gif, save_png
+from .images import grid, save_gif, save_png, to_tensor
 from .interpolate import WAYS, follow
 from .metrics import psnr
 from .paths import APPROACHES, Walk, ends, journeys, path, worth
@@ -100,7 +104,12 @@ def evaluate(args: argparse.Namespace) -> None:
     judge = load_judge(args, model, device)
     common = dict(n=args.count, split=args.split, seed=args.seed, precision=args.precision)
     one = Plan(args.sampler, args.steps, args.guidance, spacing=args.spacing, eta=args.eta, **common)
-    plans = standard_plans(**common) if args.standard else [one]
+    plans = standard_plans(**common) if args.standard else []
+    plans += ladder(model, **common) if args.ladder else []
+    plans = plans or [one]
+    if args.missing:
+        kept = [r["plan"] for r in read_results(args.checkpoint) if r["measure"] == judge.distance]
+        plans = [plan for plan in plans if vars(plan) not in kept]
     for plan in plans:
         quiet = rank > 0
         with tqdm(total=plan.n, desc=SAMPLERS[plan.sampler].label, unit="image", disable=quiet, leave=False) as bar:
@@ -181,6 +190,35 @@ def write_table(folder: Path, rows: list[dict], caption: str) -> None:
     print(f"{folder / 'path.csv'}, {folder / 'path.md'}: {caption}")
 
 
+def diagnose(args: argparse.Namespace) -> None:
+    """The loss by time, kept beside the checkpoint for the page, and how near samples are to training images."""
+    model = load(args.checkpoint, best_device())
+    if "recipe" not in model.config:
+        raise ValueError(f"{args.checkpoint} does not say what it was trained on; a checkpoint of train.py does.")
+    recipe = model.config["recipe"]
+    images = load_images(recipe["dataset"], args.split, args.data, size=recipe.get("size") or None)
+    bins = 20
+    with tqdm(total=bins * min(args.count, len(images.images)), desc="loss by time", unit="image") as bar:
+        found = loss_by_time(model, images, args.split, n=args.count, bins=bins, seed=args.seed, progress=bar.update)
+    found["why"] = struggles(found, model.denoiser.schedule)
+    keep_loss_by_time(args.checkpoint, found)
+    print(f"{loss_path(args.checkpoint)}: {found['n']} images, {found['split']}. {found['why']}")
+    trained_on, n = training_images(recipe, args.data, download=True), 50
+    run = generate(
+        Clipped(model.denoiser), (n, *model.shape), "dpmpp_2m", steps=20,
+        seeds=[args.seed + k for k in range(n)], cond=model.conditions("all", n),
+    )  # fmt: skip
+    [last] = deque(tqdm(run, total=20, desc="samples", unit="step"), maxlen=1)
+    unseen = load_images(recipe["dataset"], "test", args.data, size=recipe.get("size") or None).images[:n]
+    for what, x in ((f"{n} samples", last.x.cpu()), (f"{len(unseen)} test images", to_tensor(unseen))):
+        _, distance = nearest(x, trained_on.images)
+        low, middle, high = distance.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
+        print(
+            f"nearest of the {len(trained_on.images)} training images to {what}: "
+            f"rms {middle:.3f} a pixel in the median, 90 % between {low:.3f} and {high:.3f}"
+        )
+
+
 def load_judge(args: argparse.Namespace, model: Model, device: str) -> Judge:
     """Inception if asked for, else the classifier named, else that of the data set, beside the checkpoint."""
     if args.inception is None:
@@ -218,7 +256,7 @@ def describe(result: dict) -> str:
         f"n {result['n']}, seeds from {plan['seed']}, against {result['reference']}, {result['seconds']} s\n"
         f"  {result['measure']} {result['distance']:.3f} [{low:.3f}, {high:.3f}], {line}"
         f"{', '.join(shares)}\n"
-        f"  the same n of real images {floor['distance']:.3f}, of noise {ceiling['distance']:.1f}"
+        f"  the same of {floor['n']} real images {floor['distance']:.3f}, of noise {ceiling['distance']:.1f}"
         + rank
         * (result["n"] <= result["features"])
     )
@@ -252,6 +290,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's products")
     p.add_argument("--batch", type=int, default=100, help="samples drawn at a time, by each process")
     p.add_argument("--standard", action="store_true", help="every row of the page's table instead of one setting")
+    p.add_argument("--ladder", action="store_true", help="DDPM and DDIM in 10 to 1000 steps instead, or besides")
+    p.add_argument("--missing", action="store_true", help="leave out what is kept already")
     p.add_argument("--save", action="store_true", help="keep the result in <checkpoint>-evaluation.json")
     p.set_defaults(run=evaluate)
 
@@ -271,6 +311,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--judge", type=Path, help="classifier; default: <data set>-classifier.safetensors beside it")
     p.add_argument("--out", type=Path, default=Path("paths"))
     p.set_defaults(run=interpolate)
+
+    p = commands.add_parser("diagnose", help="loss by time, and whether training images are known by heart")
+    p.add_argument("checkpoint", type=Path)
+    p.add_argument("--split", choices=("train", "test"), default="test", help="images that the loss is taken of")
+    p.add_argument("--count", type=int, default=1000, help="how many of them")
+    p.add_argument("--seed", type=int, default=0, help="of the noise, and of the first sample")
+    p.add_argument("--data", metavar="ROOT", help="folder of the data sets; default: $DIFFUSION_DATA, else data/")
+    p.set_defaults(run=diagnose)
     return top
 
 

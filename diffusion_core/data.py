@@ -79,6 +79,12 @@ def _hold_out(images: ImageSet, split: Split) -> ImageSet:
     return ImageSet(images.images[keep], images.labels[keep], images.classes)
 
 
+def training_images(recipe: dict, root: str | Path | None = None, *, download: bool = False) -> ImageSet:
+    """What a model was trained on, by the recipe in its config. Raises as `load_images` and `draw_images` do."""
+    images = load_images(recipe["dataset"], "train", root, size=recipe.get("size") or None, download=download)
+    return draw_images(images, recipe["per_class"], recipe["seed"]) if recipe.get("per_class") else images
+
+
 def draw_images(images: ImageSet, per_class: int, seed: int) -> ImageSet:
     """`per_class` images of each class, drawn without replacement: a function of the seed.
 

@@ -31,6 +31,7 @@ from .metrics import (
     precision_recall,
 )
 from .samplers import SAMPLERS, SPACINGS, generate
+from .schedules import Discrete
 
 REFERENCES = "diffusion_core.references"
 
@@ -289,16 +290,18 @@ def real_images(judge: Judge, split: str, n: int) -> dict:
     """The floor: the numbers of n real images of the other split, to which no sample can be nearer by merit.
 
     A judge keeps some features of real images: the distance is the mean over as many lots of n as there are among
-    them, and if n is more than that, interpolated in 1 / n between them and the whole of the split.
+    them, and if n is more than that, interpolated in 1 / n between them and the whole of the split. Where the split
+    has fewer than n, it is of them all: "n" says how many.
     """
     other = judge.references["test" if split == "train" else "train"]
+    n = min(n, other.stats.n)
     real, kept = judge.references[split], other.sample[:n]
     lots = [other.sample[k : k + len(kept)] for k in range(0, len(other.sample) - len(kept) + 1, len(kept))]
     distance = sum(frechet_distance(real.stats, FeatureStats().update(lot)) for lot in lots) / len(lots)
     if n > len(kept):
         every = frechet_distance(real.stats, other.stats)
         share = (1 / n - 1 / other.stats.n) / (1 / len(kept) - 1 / other.stats.n)
-        distance = every + max(0.0, share) * (distance - every)
+        distance = every + share * (distance - every)
     found = numbers(judge, split, kept, None)
     return found | {"n": n, "distance": distance, "accuracy": judge.config.get("accuracy")}
 
@@ -361,6 +364,27 @@ def standard_plans(n: int, **changes) -> list[Plan]:
     twom = [Plan("dpmpp_2m", 18, guidance) for guidance in (1.0, 1.5, 2.0, 3.0)]
     ddim = [Plan("ddim", steps, 1.0) for steps in (10, 20, 50, 100)]
     return [replace(plan, n=n, **changes) for plan in (*twom, *ddim, *APPROACHES.values())]
+
+
+LADDER = (10, 20, 50, 100, 250, 1000)  # steps
+
+
+def ladder(model: Model, n: int, **changes) -> list[Plan]:
+    """DDPM and DDIM under the same conditions: in few steps and in many, at the levels of a discrete model's own."""
+    spacing = "ddpm" if isinstance(model.denoiser.schedule, Discrete) else "lam"
+    plans = [Plan(sampler, steps, 1.0, spacing=spacing) for steps in LADDER for sampler in ("ddim", "ddpm")]
+    return [replace(plan, n=n, **changes) for plan in plans]
+
+
+def steps_needed(results: list[dict], within: float = 0.1) -> tuple[dict, dict[str, int | None]]:
+    """The best of the results, and the fewest steps in which each sampler's distance is within 10 % of the best's.
+
+    None for a sampler that never comes so near. The results must be of the same n, reference and features.
+    """
+    best = min(results, key=lambda r: r["distance"])
+    near = [r["plan"] for r in results if r["distance"] <= (1 + within) * best["distance"]]
+    samplers = dict.fromkeys(r["plan"]["sampler"] for r in results)
+    return best, {s: min((p["steps"] for p in near if p["sampler"] == s), default=None) for s in samplers}
 
 
 def comparison(model: Model, seed: int = 0, each: int = 2) -> Iterator[tuple[str, Tensor]]:

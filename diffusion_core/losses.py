@@ -1,5 +1,6 @@
 """What is minimised: the denoising loss of diffusion models, and score matching in its three forms."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -82,6 +83,24 @@ def sample_times(
     else:
         raise ValueError(f"Unknown time sampling {method!r}; choose uniform, stratified or lognormal.")
     return schedule.t_min + u * (schedule.t_max - schedule.t_min)
+
+
+def time_density(
+    schedule: Schedule,
+    t: Tensor,
+    method: Literal["uniform", "stratified", "lognormal"],
+    mean: float = -1.2,
+    std: float = 1.2,
+) -> Tensor:
+    """How densely `sample_times` draws at t [n] -> [n]; its integral from t_min to t_max is 1.
+
+    With "lognormal", N(log(sigma / alpha); mean, std^2) times d log(sigma / alpha) / dt = g2 / (2 sigma^2); what falls
+    outside of [t_min, t_max], and is drawn at its ends, is left out.
+    """
+    if method != "lognormal":
+        return torch.full_like(t, 1 / (schedule.t_max - schedule.t_min))
+    z = (-schedule.lam(t) - mean) / std
+    return torch.exp(-0.5 * z**2) / (std * math.sqrt(2 * math.pi)) * schedule.g2(t) / (2 * schedule.sigma2(t))
 
 
 # Score matching ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Compare: two to four samplers race from the same noise, side by side, and network calls are what counts."""
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from .widgets.controls import plainly, seed_of, slider
 from .widgets.html import data_uri, notice
 from .widgets.lanes import HALFWAY, WHOLE, N, halfway_html, race_html, results_html, rows_of, running_html, status_line
 from .widgets.race import Lane, References, run
-from .widgets.recipes import LIMITS
+from .widgets.recipes import LIMITS, SHARED
 from .widgets.runs import MODELS, SPACING_NAMES, Settings, judge_of, model_named, offered
 from .widgets.turn import settles, stops, waits
 
@@ -141,9 +142,44 @@ def demonstrated(model: str, cls: str, seed: int, count: int, names: list[str], 
 
 
 @plainly
-def opened(model: str, rows: list[dict]) -> Iterator[tuple]:
-    """What the tab shows when it is first looked at: a race between the settings that its controls open with."""
-    if rows or model is None:
+def open_link(request: gr.Request) -> list:
+    """The race that the page's address asks for: its tab, the time, and the controls as that race had them."""
+    query = dict(request.query_params)
+    if query.get("tab") != "compare" or "race" not in query:
+        return [gr.skip()] * (3 + len(SHARED) + len(OPENING) * len(CHOICES))
+    try:
+        lanes = json.loads(query["race"])
+        shared = {k: type(getattr(START, k))(query.get(k, getattr(START, k))) for k in SHARED}
+    except ValueError as error:
+        raise ValueError("This link is damaged: seed and count must be numbers, and the race JSON.") from error
+    if not isinstance(lanes, dict) or not lanes.keys() <= OPENING.keys():
+        raise ValueError(f"This link is damaged: a race has lanes among {', '.join(OPENING)}.")
+    if shared["model"] not in MODELS:
+        raise ValueError(f"This link is of a model {shared['model']!r}; here there is {', '.join(MODELS) or 'none'}.")
+    race = {name: lane.settings for name, lane in entrants(**shared, choices=lanes).items()}
+    model = MODELS[shared["model"]]
+    if shared["cls"] not in class_choices(model):
+        model.label(shared["cls"])
+    fields = [getattr(race[name], key) if name in race else gr.skip() for name in OPENING for key in CHOICES]
+    about = [shared["model"], gr.Radio(class_choices(model), value=shared["cls"]), shared["seed"], shared["count"]]
+    return [gr.Tabs(selected="compare"), time.time(), *about, list(race), *fields]
+
+
+def raced_again(again: float, *inputs) -> Iterator[tuple]:
+    """`raced`, if a link has just set the controls."""
+    if again:
+        yield from raced(*inputs)
+    else:
+        yield [gr.skip()] * 3
+
+
+@plainly
+def opened(model: str, rows: list[dict], again: float) -> Iterator[tuple]:
+    """What the tab shows when it is first looked at: a race between the settings that its controls open with.
+
+    Nothing, where a link has set them: that race is on its way.
+    """
+    if rows or again or model is None:
         yield [gr.skip()] * 3
     elif model in OPENED:
         yield race_html(OPENED[model]), *results(OPENED[model], demonstration=False)
@@ -216,9 +252,10 @@ def lane_controls(name: str, model: Model | None) -> tuple[gr.Column, list]:
             samplers, value=start["sampler"], label=f"{name}: sampler", elem_id=f"lane-{name}-sampler"
         )
         steps = slider(*LIMITS["steps"], start["steps"], step=1, label="Steps", elem_id=f"lane-{name}-steps")
-        guidance = slider(*LIMITS["guidance"], start["guidance"], step=0.1, label="Guidance")
+        guidance = slider(*LIMITS["guidance"], start["guidance"], step=0.1, label="Guidance",
+                          elem_id=f"lane-{name}-guidance")  # fmt: skip
         with gr.Accordion("More", open=False):
-            eta = slider(*LIMITS["eta"], start["eta"], step=0.05, label="eta (DDIM only)")
+            eta = slider(*LIMITS["eta"], start["eta"], step=0.05, label="eta (DDIM only)", elem_id=f"lane-{name}-eta")
             spacing = gr.Dropdown(spacing_choices(model), value=start["spacing"], label="Times of the steps")
     return card, [sampler, steps, guidance, eta, spacing]
 
@@ -231,7 +268,7 @@ def choices_of(name: str) -> list:
     return [gr.Radio(class_choices(model), value=START.cls if model.classes else "none"), *[spacing] * len(OPENING)]
 
 
-def build(models: dict[str, Model], tab: gr.Tab, own: gr.State) -> None:
+def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab, own: gr.State) -> None:
     """The tab: what all lanes share on the left, the lanes' settings and the race on the right, its numbers below.
 
     The opening race is run when the tab is first looked at: the page itself starts without waiting for it.
@@ -259,22 +296,24 @@ def build(models: dict[str, Model], tab: gr.Tab, own: gr.State) -> None:
             stage = gr.HTML(notice(empty), elem_id="compare-stage")
         with gr.Column(elem_classes="stage second"):
             numbers = gr.HTML(notice("The numbers stand here when all lanes have arrived."), elem_id="compare-results")
-    rows = gr.State([], time_to_live=3600)
+    rows, again = gr.State([], time_to_live=3600), gr.State(0)
 
     model, *_, chosen = shared
     fields = [control for group in groups for control in group]
     inputs, outputs = [*shared, *fields], [stage, numbers, rows]
     quiet = dict(show_progress="hidden", api_visibility="private")
     runs = quiet | dict(concurrency_id="model", concurrency_limit=1, js=waits(*STAGES))
-    opening = tab.select(opened, [model, rows], outputs, **runs)
+    link = page.load(open_link, None, [tabs, again, *shared, *fields], **quiet)
+    linked = link.success(raced_again, [again, *inputs], outputs, **runs)
+    opening = tab.select(opened, [model, rows, again], outputs, **runs)
     measurement = measuring.click(measured, rows, [numbers, rows], **runs)
     # A new race ends what runs. The listener that cancels must come first: a later one would wait for the run's end.
-    gr.on([go.click, halfway.click], None, cancels=[opening, measurement])
+    gr.on([go.click, halfway.click], None, cancels=[opening, linked, measurement])
     pressed = go.click(raced, inputs, outputs, **runs)
     halfway.click(None, cancels=[pressed])
     preset = halfway.click(halves, None, [chosen, *fields[: 2 * len(CHOICES)]], **quiet)
     demonstration = preset.then(demonstrated, inputs, outputs, **runs)
-    events = [opening, preset, demonstration, pressed, measurement]
+    events = [opening, linked, preset, demonstration, pressed, measurement]
     for event in events:
         event.then(None, js=settles(*STAGES))
     stop.click(None, cancels=events).then(None, js=stops(*STAGES))

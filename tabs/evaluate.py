@@ -147,9 +147,14 @@ def build() -> None:
                 elem_id="approach",
             )
             start = Plan()
-            sampler = gr.Dropdown([(s.label, k) for k, s in SAMPLERS.items()], value=start.sampler, label="Sampler")
-            steps = slider(1, 1000, start.steps, step=1, label="Steps", info="Time grows with them.")
-            guidance = slider(0, 10, 1.5, step=0.1, label="Guidance", info="0 is unconditional, 1 as trained.")
+            sampler = gr.Dropdown(
+                [(s.label, k) for k, s in SAMPLERS.items()], value=start.sampler, label="Sampler",
+                elem_id="evaluate-sampler",
+            )  # fmt: skip
+            steps = slider(1, 1000, start.steps, step=1, label="Steps", info="Time grows with them.",
+                           elem_id="evaluate-steps")  # fmt: skip
+            guidance = slider(0, 10, 1.5, step=0.1, label="Guidance", info="0 is unconditional, 1 as trained.",
+                              elem_id="evaluate-guidance")  # fmt: skip
             n = slider(50, 10_000, 200, step=50, label="n, how many samples", elem_id="evaluate-n",
                        info="The distance falls with n by its bias: compare equal n only.")  # fmt: skip
             split = gr.Radio(

@@ -17,6 +17,7 @@ from diffusion_core.schedules import Discrete
 
 from .widgets.controls import plainly, seed_of, slider
 from .widgets.html import busy, data_uri, figure, gif_uri, mapping, notice, pixels
+from .widgets.neighbours import neighbours_html
 from .widgets.player import Pictures, evenly, player
 from .widgets.recipes import actions, settings_from
 from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, filmed, frames, model_named, offered
@@ -98,7 +99,8 @@ def done_html(settings: Settings, film: Film) -> str:
         '<p class="note">Noise predicted = (x<sub>t</sub> − α x<sub>0</sub>) / σ, with x<sub>0</sub> as predicted.</p>'
     )
     take = actions(settings, file, png=data_uri(large, settings._asdict()), gif=animation(settings, film))
-    return f'<div class="done">{run}<p class="line">{describe(settings, last)}</p>{take}{mapping()}{noise}</div>'
+    near = neighbours_html(model_named(settings.model), last.x)
+    return f'<div class="done">{run}<p class="line">{describe(settings, last)}</p>{take}{mapping()}{noise}{near}</div>'
 
 
 def animation(settings: Settings, film: Film) -> str:
@@ -193,14 +195,19 @@ def other_model(name: str) -> tuple[gr.Radio, gr.Dropdown]:
     return chips(model), gr.Dropdown(spacing_choices(model), value="lam")
 
 
+def open_tab(request: gr.Request) -> gr.Tabs:
+    """The tab that the page's address asks for; were what it says of the controls damaged, it is where that is said."""
+    tab = request.query_params.get("tab")
+    return gr.Tabs(selected=tab) if tab in TABS and "race" not in request.query_params else gr.skip()
+
+
 @plainly
 def open_link(request: gr.Request) -> list:
-    """What the page's address asks for: a tab, and in it the settings of a run."""
+    """The settings of a run that the page's address asks for."""
     query = dict(request.query_params)
-    tab = gr.Tabs(selected=query["tab"]) if query.get("tab") in TABS else gr.skip()
-    if query.get("tab") != "sample" or "model" not in query:
-        return [tab, *[gr.skip()] * 10]
-    return [tab, *opened(settings_from(query))]
+    if query.get("tab") != "sample" or not query.keys() & set(Settings._fields):
+        return [gr.skip()] * 10
+    return opened(settings_from(query))
 
 
 @plainly
@@ -299,9 +306,10 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.Stat
     pressed = go.click(sample, [*controls, shown], outputs, api_name="sample", **once)
     die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")
     model.input(other_model, model, [cls, spacing], api_visibility="private")
+    page.load(open_tab, None, tabs, api_visibility="private", show_progress="hidden")
     opened = []
     for setting in (
-        page.load(open_link, None, [tabs, again, *controls], api_visibility="private", show_progress="hidden"),
+        page.load(open_link, None, [again, *controls], api_visibility="private", show_progress="hidden"),
         picture.change(open_picture, picture, [again, *controls], api_visibility="private", show_progress="hidden"),
         own.change(open_own, own, [again, *controls], api_visibility="private", show_progress="hidden"),
     ):

@@ -1,6 +1,5 @@
 """Training: how the shipped models were trained, and one that is trained while you watch, and is then yours to use."""
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import torch
 
 from diffusion_core.checkpoint import Model
 from diffusion_core.data import ImageSet, load_images
+from diffusion_core.diagnose import read_loss_by_time
 from diffusion_core.history import COUNT, Growth, drawn, read_log
 from diffusion_core.images import enlarge, grid, to_tensor
 from diffusion_core.training import Moment, Recipe, Training, train_for, validation_loss
@@ -74,16 +74,14 @@ def closely_html(name: str | None) -> str:
     else:
         title += notice(f"{name} was trained before such rows were kept; train.py keeps them now.")
     title += f"<h3>{name}: where it is hard</h3>"
-    found = loss_by_time(name)
+    try:
+        found = read_loss_by_time(CHECKPOINTS / f"{name}.safetensors")
+    except ValueError as error:
+        return title + notice(str(error))
     if found is None:
-        return title + notice(f"The loss by t has not been measured for {name}.")
+        how = f"`python -m diffusion_core diagnose checkpoints/{name}.safetensors`"
+        return title + notice(f"The loss by t has not been measured for {name}; {how} does.")
     return title + by_time_html(found, style(list(logged()).index(name))[0])
-
-
-def loss_by_time(name: str) -> dict | None:
-    """What lies beside a shipped checkpoint about its loss in bins of t."""
-    path = CHECKPOINTS / f"{name}-loss.json"
-    return json.loads(path.read_text()) if path.is_file() else None
 
 
 # A run in the page ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import app
 from tabs.talk import read_talk
 from tabs.widgets.player import HEAD, Points, player
-from tabs.widgets.recipes import link
+from tabs.widgets.recipes import link, race_link
 from tabs.widgets.runs import Settings
 from tabs.widgets.style import CSS
 
@@ -360,7 +360,20 @@ def test_a_picture_made_here_brings_its_settings_back_when_it_is_dropped(page, t
 def test_a_link_that_cannot_be_run_says_why_and_the_page_works(page, url):
     page.goto(url + link(Settings("huge")))
     page.get_by_text("This recipe is of a model 'huge'").first.wait_for()
-    assert page.locator("#forward-stage img").count() == 4
+    page.wait_for_selector("#sample-stage .done")  # the tab that it asked for, as it is without a link
+
+
+def test_a_link_repeats_a_race(page, url):
+    race = {"A": Settings("mnist", "3", "ddim", 5, count=2), "B": Settings("mnist", "3", "heun", 3, count=2)}
+    page.goto(url + race_link(race))
+    page.wait_for_selector("#compare-results .lanes-table td:has-text('5 × 2')", timeout=60_000)
+    page.wait_for_selector("#compare-stage .race.done")
+    assert (
+        page.locator("#compare-stage .lane-name.ddim").count()
+        and page.locator("#compare-class .selected").inner_text() == "3"
+    )
+    copied = page.locator("#compare-stage [data-copy-link]").get_attribute("data-copy-link")
+    assert dict(parse_qsl(copied[1:])) == dict(parse_qsl(race_link(race)[1:]))
 
 
 def test_an_images_seed_and_class_can_be_used_alone(page):

@@ -18,6 +18,7 @@ from diffusion_core.checkpoint import Model, save
 from diffusion_core.classifier import Classifier, initialised, save_classifier
 from diffusion_core.data import load_images
 from diffusion_core.denoisers import Clipped, Guided, NetDenoiser
+from diffusion_core.diagnose import read_loss_by_time
 from diffusion_core.evaluate import read_results, reference, standard_plans
 from diffusion_core.images import grid, read_recipe
 from diffusion_core.networks import MLP, UNet
@@ -224,7 +225,7 @@ def test_evaluation_prints_the_same_numbers_twice_with_all_they_are_of(checkpoin
         "Fréchet distance (features: digits classifier)",
         "classes as asked",
         "precision",
-        "the same n of real images",
+        "the same of 40 real images",
     ):
         assert words in out
     assert "FID" not in out
@@ -241,6 +242,16 @@ def test_the_standard_evaluation_keeps_every_row_and_the_comparison(checkpoint, 
     kept = read_results("tiny.safetensors")
     assert [r["plan"]["guidance"] for r in kept] == [p.guidance for p in plans]
     assert Image.open("tiny-comparison.png").size == (20 * 9 - 1, 3 * 9 - 1)
+
+
+def test_the_ladder_is_climbed_and_what_is_kept_already_is_left_out(tmp_path, checkpoint, capsys, monkeypatch):
+    judged(tmp_path)
+    monkeypatch.setattr("diffusion_core.evaluate.LADDER", (2, 3))
+    evaluated(capsys, "--sampler", "ddpm", "--steps", "3", "--guidance", "1", "--save", "--count", "10")
+    lines = evaluated(capsys, "--ladder", "--missing", "--save", "--count", "10")
+    done = [(r["plan"]["sampler"], r["plan"]["steps"]) for r in read_results("tiny.safetensors")]
+    assert done == [("ddpm", 3), ("ddim", 2), ("ddpm", 2), ("ddim", 3)]
+    assert str(lines).count("network calls") == 3
 
 
 class Sums(torch.nn.Module):
@@ -290,3 +301,23 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(checkpoint, tmp_path, caps
     [line] = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "image" not in line and line]
     assert line.startswith("diffusion_core: ")
     assert words in line
+
+
+# Diagnosing -------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_by_time_is_kept_beside_the_checkpoint_and_the_nearest_images_named(tmp_path, checkpoint, capsys):
+    model = untrained(classes=tuple("0123456789"))
+    model.config |= {"dataset": "digits", "recipe": {"dataset": "digits", "per_class": 5, "seed": 0}}
+    save(checkpoint, model)
+    assert main(["diagnose", checkpoint, "--count", "30"]) == 0
+    out = capsys.readouterr().out
+    assert "tiny-loss.json: 30 images, digits test. The error of v is largest" in out
+    assert "nearest of the 50 training images to 50 samples: rms 0." in out and "to 50 test images" in out
+    found = read_loss_by_time(checkpoint)
+    assert found["n"] == 30 and len(found["raw"]["mean"]) == 20 and found["why"] in out
+
+
+def test_a_checkpoint_that_does_not_say_its_data_cannot_be_diagnosed(checkpoint, capsys):
+    assert main(["diagnose", checkpoint]) == 2
+    assert "tiny.safetensors does not say what it was trained on" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import io
 import re
 import time
 from html import unescape
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import gradio as gr
 import numpy as np
@@ -28,7 +28,7 @@ from diffusion_core.schedules import VPLinear
 from tabs import compare
 from tabs.widgets import lanes as widget
 from tabs.widgets import race
-from tabs.widgets.recipes import settings_from
+from tabs.widgets.recipes import race_link, settings_from
 from tabs.widgets.runs import Frame, Settings, frames
 
 LANES = [{"sampler": "dpmpp_2m", "steps": 6}, {"sampler": "heun", "steps": 3}, {"sampler": "ddpm", "steps": 4}]
@@ -235,11 +235,58 @@ def test_the_demonstration_opens_after_twenty_calls_with_one_lane_finished_and_o
 
 def test_the_first_look_at_the_tab_races_and_the_next_one_has_it_at_once(page, short):
     compare.OPENED.clear()
-    first = updates(compare.opened("tiny", []))
+    first = updates(compare.opened("tiny", [], 0))
     assert len(first) > 5
-    [again] = updates(compare.opened("tiny", []))
+    [again] = updates(compare.opened("tiny", [], 0))
     assert "race done" in again[0] and "lanes-table" in again[1] and len(again[2]) == 3
-    assert updates(compare.opened("tiny", again[2])) == [[None] * 3]  # a race that is there stays
+    assert updates(compare.opened("tiny", again[2], 0)) == [[None] * 3]  # a race that is there stays
+
+
+class Address:
+    """A request for the page with this query."""
+
+    def __init__(self, query: str):
+        self.query_params = dict(parse_qsl(query.removeprefix("?")))
+
+
+def test_a_link_brings_back_the_race(page):
+    common = Settings("tiny", "dog", seed=5, count=3)
+    race = {
+        "A": common._replace(sampler="heun", steps=4),
+        "C": common._replace(sampler="ddim", eta=0.5, guidance=1.5, spacing="t"),
+    }
+    tab, again, model, cls, seed, count, names, *fields = compare.open_link(Address(race_link(race)))
+    assert tab.selected == "compare" and again and names == ["A", "C"]
+    chosen = compare.chosen_lanes(names, tuple(fields))
+    assert {
+        name: lane.settings for name, lane in compare.entrants(model, cls.value, seed, count, chosen).items()
+    } == race
+    assert updates(compare.opened("tiny", [], again)) == [[None] * 3]  # the link's race goes first
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"race": "{"}, "damaged"),
+        ({"race": "[]"}, "lanes among A, B, C, D"),
+        ({"race": '{"E": {}, "A": {}}'}, "lanes among A, B, C, D"),
+        ({"race": '{"A": {}}'}, "2 to 4 lanes, not 1"),
+        ({"race": '{"A": {}, "B": {"steps": "9"}}'}, "Lane B: steps must lie between 1 and 250, not 9"),
+        ({"model": "huge"}, "no model 'huge'"),
+        ({"cls": "emu"}, "no class 'emu'"),
+        ({"seed": "x"}, "damaged"),
+        ({"count": "99"}, "Images must lie between 1 and 16, not 99"),
+    ],
+)
+def test_a_link_to_a_race_that_cannot_be_is_refused_and_the_value_named(page, change, words):
+    query = {"tab": "compare", "model": "tiny", "race": '{"A": {}, "B": {}}', **change}
+    with pytest.raises(gr.Error, match=words):
+        compare.open_link(Address(urlencode(query)))
+
+
+@pytest.mark.parametrize("query", ["", "?tab=compare", "?tab=sample&race={}"])
+def test_without_a_race_in_the_address_nothing_changes(page, query):
+    assert updates([compare.open_link(Address(query))]) == [[None] * (7 + 20)]
 
 
 def test_a_frechet_distance_says_what_it_is_of(page, short):
@@ -302,4 +349,4 @@ def test_what_cannot_be_raced_is_said_in_one_sentence(client, change, sentence):
 def test_without_a_model_the_tab_says_what_to_do(page, tiny):
     empty = app.build({}, {})
     assert "python train.py mnist" in str(empty.get_config_file())
-    assert updates(compare.opened(None, [])) == [[None] * 3]
+    assert updates(compare.opened(None, [], 0)) == [[None] * 3]

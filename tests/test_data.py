@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from diffusion_core.data import ImageSet, available, data_root, draw_images, load_images
+from diffusion_core.data import ImageSet, available, data_root, draw_images, load_images, training_images
 
 
 @pytest.fixture(autouse=True)
@@ -353,3 +353,13 @@ def test_a_few_images_of_each_class_are_drawn_by_the_seed_and_keep_their_labels(
     assert sorted(numbers(draw_images(images, 10, seed=0))) == list(range(30))
     with pytest.raises(ValueError, match="There are 10 training images of a; 11 are asked for"):
         draw_images(images, 11, seed=0)
+
+
+def test_the_training_images_of_a_recipe_are_those_it_was_trained_on(tmp_path):
+    write_folder(tmp_path / "some", {"a": 20, "b": 20})
+    everything = load_images("some", root=tmp_path, size=3)
+    few = training_images({"dataset": "some", "size": 3, "per_class": 5, "seed": 4}, tmp_path)
+    assert (few.images == draw_images(everything, 5, 4).images).all() and few.images.shape == (10, 3, 3, 3)
+    assert len(training_images({"dataset": "some"}, tmp_path).images) == 36
+    with pytest.raises(FileNotFoundError):
+        training_images({"dataset": "mnist"}, tmp_path)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,18 +25,20 @@ from diffusion_core.evaluate import (
     features,
     gather,
     keep_result,
+    ladder,
     measure,
     noise_images,
     read_results,
     real_images,
     reference,
     standard_plans,
+    steps_needed,
 )
 from diffusion_core.images import to_tensor, to_uint8
-from diffusion_core.metrics import FeatureStats, frechet_distance
+from diffusion_core.metrics import FeatureStats, Reference, frechet_distance
 from diffusion_core.networks import UNet
 from diffusion_core.samplers import generate
-from diffusion_core.schedules import VPLinear
+from diffusion_core.schedules import Discrete, VPLinear
 
 DIGITS = [str(k) for k in range(10)]
 
@@ -211,6 +214,16 @@ def test_the_floor_falls_with_n_between_what_is_known(judge):
     assert distances == sorted(distances, reverse=True)
 
 
+def test_a_floor_of_fewer_images_than_samples_says_of_how_many_it_is(judge):
+    train = judge.references["train"]
+    assert real_images(judge, "test", train.stats.n + 1)["n"] == train.stats.n
+    kept = Reference(FeatureStats().update(train.sample), train.sample)  # a small split, kept as a whole
+    small = judge._replace(references=judge.references | {"train": kept})
+    found = real_images(small, "test", 10 * len(train.sample))
+    assert found["n"] == len(train.sample)
+    assert found["distance"] == pytest.approx(frechet_distance(judge.references["test"].stats, kept.stats))
+
+
 def test_noise_lies_far_above_the_floor_and_fools_nobody(judge):
     floor, ceiling = real_images(judge, "test", 100), noise_images(judge, "test", 100, (1, 8, 8))
     assert ceiling["distance"] > 10 * floor["distance"]
@@ -291,3 +304,28 @@ def test_the_comparison_starts_from_the_same_noise_and_goes_through_the_classes(
     D = Clipped(Guided(model.denoiser, 2.0))
     *_, last = generate(D, (20, 1, 8, 8), "heun", steps=18, seeds=list(range(4, 24)), cond=torch.arange(20) // 2)
     torch.testing.assert_close(rows["c"], last.x)
+
+
+# DDPM against DDIM ------------------------------------------------------------------------------------------------
+
+
+def rung(sampler: str, steps: int, distance: float) -> dict:
+    return {"plan": {"sampler": sampler, "steps": steps}, "distance": distance}
+
+
+def test_the_steps_needed_are_the_fewest_within_a_tenth_of_the_best_of_all():
+    results = [rung("ddim", 10, 5.0), rung("ddim", 100, 2.1), rung("ddim", 50, 2.2), rung("ddim", 20, 2.21),
+               rung("ddpm", 100, 3.0), rung("ddpm", 1000, 2.0)]  # fmt: skip
+    best, needed = steps_needed(results)
+    assert best["plan"] == {"sampler": "ddpm", "steps": 1000}
+    assert needed == {"ddim": 50, "ddpm": 1000}
+    assert steps_needed(results[:4])[1] == {"ddim": 20}  # 2.21 is within a tenth of 2.1
+    assert steps_needed(results[:1] + results[4:])[1] == {"ddim": None, "ddpm": 1000}
+
+
+def test_ddpm_and_ddim_are_compared_at_the_same_steps_and_at_the_levels_of_a_discrete_model(model):
+    plans = ladder(model, n=50, seed=3)
+    assert {(p.n, p.seed, p.guidance, p.spacing, p.eta) for p in plans} == {(50, 3, 1.0, "lam", 0.0)}
+    assert [{p.steps for p in plans if p.sampler == s} for s in ("ddim", "ddpm")] == [{10, 20, 50, 100, 250, 1000}] * 2
+    discrete = replace(model, denoiser=NetDenoiser(model.denoiser.net, Discrete(), "eps"))
+    assert {p.spacing for p in ladder(discrete, n=50)} == {"ddpm"}

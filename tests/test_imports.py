@@ -14,7 +14,7 @@ LAYERS = [  # a module imports from rows above its own only
     {"__init__", "schedules", "networks", "files", "metrics"},
     {"denoisers", "images", "autoencoder"},
     {"mixtures", "samplers", "losses", "checkpoint", "data"},
-    {"interpolate", "classifier", "inception", "plane", "history", "training"},
+    {"interpolate", "classifier", "inception", "plane", "history", "diagnose", "training"},
     {"evaluate", "fields"},
     {"paths", "report"},
     {"__main__"},

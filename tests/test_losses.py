@@ -14,6 +14,7 @@ from diffusion_core.losses import (
     huber,
     sample_times,
     sliced_score_matching,
+    time_density,
 )
 from diffusion_core.mixtures import GaussianMixture
 from diffusion_core.schedules import SCHEDULES, VPLinear
@@ -222,3 +223,16 @@ def test_the_mean_in_closed_form_lowers_the_variance_of_sliced_score_matching():
     se = math.sqrt(2 / 299)  # relative standard error of a variance
     assert variance(True) == pytest.approx(20 / 100, rel=4 * se)
     assert variance(False) > 2 * variance(True)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("method", ["uniform", "stratified", "lognormal"])
+def test_the_density_of_training_times_has_the_area_that_is_drawn_within_the_schedule(name, method):
+    """1; with lognormal times, the normal distribution's share between the schedule's ends."""
+    schedule = SCHEDULES[name]()
+    t = torch.linspace(schedule.t_min, schedule.t_max, 100_001, dtype=torch.float64)
+    middle = (t[1:] + t[:-1]) / 2
+    area = time_density(schedule, middle, method, mean=-0.6, std=1.4).mean() * (schedule.t_max - schedule.t_min)
+    cdf = torch.special.ndtr((-schedule.lam(t[[0, -1]]) + 0.6) / 1.4)
+    expected = (cdf[1] - cdf[0]).item() if method == "lognormal" else 1.0
+    assert area.item() == pytest.approx(expected, rel=1e-3)

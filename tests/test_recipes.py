@@ -63,6 +63,10 @@ def test_a_link_brings_back_every_setting():
     assert settings_from(query) == settings
 
 
+def test_a_link_without_a_model_is_of_the_first():
+    assert settings_from({"tab": "sample", "steps": "9"}) == Settings("tiny", steps=9)
+
+
 def test_a_picture_brings_back_every_setting():
     settings = SETTINGS._replace(cls="all")
     save_png("a.png", Image.new("L", (4, 4)), settings._asdict())

@@ -1,9 +1,10 @@
-"""Whether what is written can be read: contrasts as WCAG 2 computes them, in light and dark."""
+"""Whether what is written can be read: contrasts as WCAG 2 computes them, in light and dark; and rules that match."""
 
 import re
 
 import pytest
 
+from tabs import talk
 from tabs.widgets.style import CSS
 
 TEXT = ("--data", "--noise", "--snr", "--faint", "--ink", "--accent")
@@ -46,3 +47,12 @@ def test_every_line_of_a_plot_and_its_label_too(theme):
     assert len(found) >= 20
     weak = {name: round(contrast(colour, panel), 2) for name, colour in found if contrast(colour, panel) < 4.5}
     assert weak == {}
+
+
+@pytest.mark.parametrize("css", [CSS, talk.CSS], ids=["style", "talk"])
+def test_rules_for_some_screens_survive_the_container_that_gradio_puts_before_them(css):
+    """It puts one before each selector within @media, and splits at any comma: of its own class no rule is left."""
+    for block in re.findall(r"@media[^{]*\{((?:[^{}]*\{[^{}]*\})*)\s*\}", css):
+        for selector in re.findall(r"([^{}]+)\{", block):
+            assert "gradio-container" not in selector
+            assert not re.search(r":\w+\([^)]*,", selector)

@@ -16,6 +16,7 @@ from tabs import compare, evaluate, forward, interpolate, sample, training
 from tabs.training import Live, closely_html, history_html, train_digits, use
 from tabs.widgets import runs
 from tabs.widgets.html import data_uri
+from tabs.widgets.lanes import take_away
 from tabs.widgets.learning import by_time_html, column, log_plot, table_html
 from tabs.widgets.plots import Curve, Frame
 from tabs.widgets.recipes import actions, settings_from
@@ -228,8 +229,11 @@ def test_only_who_knows_its_name_finds_it(live, shipped):
     assert name not in str(refusal.value)
     with pytest.raises(ValueError, match="of a model"):  # a link would be anyone's
         settings_from({"model": name})
-    assert "data-copy-link" not in actions(Settings(name), "file") and "data-copy-link" in actions(
-        Settings("mnist"), "file"
+    lanes = compare.entrants(name, "all", 7, 4, {"A": {}, "B": {}})
+    assert (
+        take_away(lanes) == ""
+        and "data-copy-link" not in actions(Settings(name), "file")
+        and "data-copy-link" in actions(Settings("mnist"), "file")
     )
 
 
@@ -252,7 +256,7 @@ def test_each_tab_offers_it_to_its_visitor_with_the_choices_that_it_has(live, sh
     assert [value for _, value in spacing.choices] == ["lam", "t", "karras", "quad"]
     cls, *spacings = compare.choices_of(name)
     assert cls.value == "all" and len(spacings) == 4
-    *_, (_, numbers, _) = compare.opened(name, [])
+    *_, (_, numbers, _) = compare.opened(name, [], 0)
     assert "DDIM" in numbers and name not in compare.OPENED
     source, a, b = interpolate.other_model(name)
     assert source.value == "data" and (a.value, b.value) == ("3", "8")

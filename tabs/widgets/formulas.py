@@ -27,13 +27,8 @@ SCHEDULES = {
     "discrete": "α² = Π (1 − β<sub>i</sub>), β from 0.0001 to 0.02 in 1000 levels",
 }
 
-FORMULAS: dict[str, str | dict[str, str]] = {
-    # Forward
-    "t": "x<sub>t</sub> = α({}) x<sub>0</sub> + σ({}) ε",
-    "schedule": SCHEDULES,
-    "noise-seed": "ε ~ N(0, I), seed {}",
-    # Sample
-    "class": "D(x, t, c), c = {}",
+# What the tabs that run a sampler have in common: by the end of the elem_id
+SAMPLING = {
     "sampler": {
         "dpmpp_2m": "x ← σ' / σ · x − α' (e<sup>−h</sup> − 1) D, h = λ' − λ, D extrapolated from two calls",
         "ddim": f"{DDIM}, σ̂ = η × DDPM's",
@@ -47,6 +42,16 @@ FORMULAS: dict[str, str | dict[str, str]] = {
     "steps": "x<sub>0</sub> is predicted at t<sub>max</sub> = t<sub>1</sub> > … > t<sub>{}</sub> = t<sub>min</sub>",
     "guidance": GUIDED,
     "eta": "σ̂ = {} · σ' √(1 − (α σ' / (α' σ))²)",
+}
+
+FORMULAS: dict[str, str | dict[str, str]] = {
+    # Forward
+    "t": "x<sub>t</sub> = α({}) x<sub>0</sub> + σ({}) ε",
+    "schedule": SCHEDULES,
+    "noise-seed": "ε ~ N(0, I), seed {}",
+    # Sample
+    "class": "D(x, t, c), c = {}",
+    **SAMPLING,
     "seed": "x<sub>T</sub> = σ<sub>T</sub> z, image k from seed {} + k",
     # Interpolate
     "way": {
@@ -56,7 +61,10 @@ FORMULAS: dict[str, str | dict[str, str]] = {
     "depth": f"z = x<sub>t</sub> at t = {{}}, by {ODE}",
     "positions": "w = k / ({} − 1), k = 0, 1, …",
     "path-guidance": GUIDED,
+    # Compare
+    **{f"lane-{lane}-{control}": formula for lane in "ABCD" for control, formula in SAMPLING.items()},
     # Evaluate
+    **{f"evaluate-{control}": SAMPLING[control] for control in ("sampler", "steps", "guidance")},
     "evaluate-n": "d² = |μ − μ'|² + tr(Σ + Σ' − 2 (Σ Σ')<sup>½</sup>), μ, Σ from n = {}",
     # Training
     "live-lr": "w ← w − η Adam(∇L), η = {} · min(1, step / 20) · (1 − time / total)",
@@ -84,10 +92,10 @@ FORMULAS: dict[str, str | dict[str, str]] = {
 
 
 def head(choices: dict[str, dict[str, str]]) -> str:
-    """What goes into the page's head. choices: what the page calls a choice, by its value, for each
-    control where that is not the value itself."""
+    """What goes into the page's head. choices: what the page calls a choice, by its value, for each control (or all
+    whose elem_id ends in it) where that is not the value itself."""
     shown = {
-        name: {choices.get(name, {}).get(value, value): text for value, text in formula.items()}
+        name: {choices.get(name.split("-")[-1], {}).get(value, value): text for value, text in formula.items()}
         if isinstance(formula, dict)
         else formula
         for name, formula in FORMULAS.items()

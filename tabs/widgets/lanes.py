@@ -11,7 +11,7 @@ from .player import Pictures, player
 from .plots import Frame as Axes
 from .plots import Series, points
 from .race import REFERENCE, Lane, calls_of
-from .recipes import link
+from .recipes import link, race_link
 from .results import short
 from .runs import MODELS, SPACING_NAMES, Settings, model_named
 
@@ -104,8 +104,16 @@ def race_html(lanes: dict[str, Lane], demonstration: bool = False) -> str:
     return (
         f'<div class="race done" style="--lanes:{len(lanes)}">{demonstration_html(lanes) if demonstration else ""}{run}'
         f'<p class="note">The same noise for all lanes, seeds {settings.seed} to {settings.seed + settings.count - 1}.'
-        f"{grey}</p>{mapping()}</div>"
+        f"{grey}</p>{mapping()}{take_away(lanes)}</div>"
     )
+
+
+def take_away(lanes: dict[str, Lane]) -> str:
+    """A link to this very race; pictures and Python of a single lane are in the Sample tab, where its row leads."""
+    if any(lane.settings.model not in MODELS for lane in lanes.values()):
+        return ""  # a visitor's own model: no link leads to it
+    address = html.escape(race_link({name: lane.settings for name, lane in lanes.items()}))
+    return f'<p class="line actions"><button type="button" data-copy-link="{address}">Copy link</button></p>'
 
 
 def numbers_html(lanes: dict[str, Lane], calls: int) -> str:

@@ -133,12 +133,11 @@ def by_time_html(found: dict, kind: str) -> str:
     """The validation loss in bins of t, raw and as it is trained on, with 95 % intervals, and what that says."""
     edges = np.array(found["t"])
     t = ((edges[:-1] + edges[1:]) / 2).tolist()
-    classes = found.get("classes", {})
+    classes = {name: c["mean"] for name, c in found["classes"].items() if None not in c["mean"]}  # those with images
     raw, weighted = ((np.array(found[key]["mean"]), Z95 * np.array(found[key]["se"])) for key in ("raw", "weighted"))
-    each = [Curve(t, c["mean"], "class-line", f"class {name}", bold=False) for name, c in classes.items()]
+    each = [Curve(t, c, "class-line", f"class {name}", bold=False) for name, c in classes.items()]
     mean, bar = raw
-    floor = 0.5 * min(mean.min(), *(min(c.y) for c in each)) if each else 0.5 * mean.min()
-    low = np.maximum(mean - bar, floor)
+    low = np.maximum(mean - bar, 0.5 * mean)  # of a logarithm there is no 0
     inside = Frame((0, 1), around(mean, mean + bar, low, *(c.y for c in each), log=True), "Error by t", "t", "y")
     plain = points([Series(t, mean.tolist(), kind, "", tuple(low), tuple(mean + bar), size=3)], inside,
                    "Mean squared error of what the network predicts, by t", each)  # fmt: skip
@@ -148,7 +147,7 @@ def by_time_html(found: dict, kind: str) -> str:
                    "The same times weight and density of the training times, by t")  # fmt: skip
     thin = " · thin: each class" if classes else ""
     words = (
-        f'<div><p class="line">{html.escape(found.get("why", ""))}</p><p class="note">n = {found["n"]:,}, '
+        f'<div><p class="line">{html.escape(found["why"])}</p><p class="note">n = {found["n"]:,}, '
         f"{html.escape(found['split'])}, in {len(t)} bins of t. Left: mean squared error of {found['target']}, which "
         f"the network predicts, with 95 % intervals{thin}. Right: times the weight ({found['weight']}) and the density "
         f"of the training times ({found['times']}).</p></div>"

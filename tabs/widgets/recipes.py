@@ -1,6 +1,7 @@
 """The recipe of a run: as a link that outlives the server, inside a picture, and as lines of Python."""
 
 import html
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_type_hints
@@ -11,6 +12,7 @@ from diffusion_core.samplers import SAMPLERS, SPACINGS
 from .runs import MODELS, Settings
 
 HEAD = f"<script>{Path(__file__).with_name('copy.js').read_text(encoding='utf-8')}</script>"
+SHARED = ("model", "cls", "seed", "count")  # by all lanes of a race
 LIMITS = {"steps": (1, 250), "guidance": (0, 10), "seed": (0, 2**31 - 1), "count": (1, 64), "eta": (0, 1)}
 
 
@@ -19,18 +21,26 @@ def link(settings: Settings) -> str:
     return "?" + urlencode({"tab": "sample", **settings._asdict()})
 
 
+def race_link(settings: dict[str, Settings]) -> str:
+    """What comes after the page's address to repeat a race: what its lanes share, and as JSON what each has chosen."""
+    shared = next(iter(settings.values()))
+    query = {"tab": "compare", **{k: getattr(shared, k) for k in SHARED}}
+    lanes = {name: {k: v for k, v in s._asdict().items() if k not in SHARED} for name, s in settings.items()}
+    return "?" + urlencode(query | {"race": json.dumps(lanes, separators=(",", ":"))})
+
+
 def settings_from(recipe: Mapping) -> Settings:
     """The settings that a link or a picture holds; what it does not say is as at first.
 
     Pictures of the command line name a checkpoint and a class. Raises ValueError, naming the value, for what this page
     cannot run.
     """
-    recipe = dict(recipe)
+    recipe = {"model": next(iter(MODELS), ""), **recipe}
     if "checkpoint" in recipe:
         recipe |= {"model": Path(recipe["checkpoint"]).stem, "cls": recipe.get("class") or "none"}
     types = get_type_hints(Settings)
     try:
-        settings = Settings(**{k: types[k](v) for k, v in {"model": "", **recipe}.items() if k in types})
+        settings = Settings(**{k: types[k](v) for k, v in recipe.items() if k in types})
     except (TypeError, ValueError) as error:
         raise ValueError("This recipe is damaged: its steps, seed, guidance, count and eta must be numbers.") from error
     if settings.model not in MODELS:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 import torch
 
-from diffusion_core.evaluate import Plan, Progress
+from diffusion_core.evaluate import Plan, Progress, steps_needed
 from diffusion_core.samplers import SAMPLERS
 
 from .html import busy, figure, notice, pixels
@@ -68,6 +68,10 @@ def caveats(result: dict) -> str:
         notes.append(
             f"n = {result['n']} is not more than the {result['features']} features: the covariance is rank-deficient, "
             "and the distance says little yet."
+        )
+    if result["floor"]["n"] < result["n"]:
+        notes.append(
+            f"Only {result['floor']['n']} other real images are known: as many of them as of samples would come lower."
         )
     return "".join(f'<p class="note">{note}</p>' for note in notes)
 
@@ -215,7 +219,7 @@ def tradeoff_html(name: str, results: list[dict]) -> str:
     if not plots:
         return ""
     title = f'<p class="line"><b>{name}</b>, n = {n} against {results[0]["reference"]}</p>'
-    return f'{title}<div class="plots">{"".join(plots)}</div>'
+    return f'{title}<div class="plots">{"".join(plots)}</div>{ladder_html(same)}'
 
 
 def guidance_plots(results: list[dict]) -> list[str]:
@@ -264,3 +268,37 @@ def calls_plot(results: list[dict]) -> list[str]:
     calls, top = [r["calls"] for r in plain], max(r["distance"] for r in plain)
     frame = Frame((min(calls) / 1.3, 1.3 * max(calls)), (0, 1.1 * top), "Distance at guidance 1", "network calls", "x")
     return [points(lines, frame, "Distance by network calls, a line a sampler")]
+
+
+def ladder_html(results: list[dict]) -> str:
+    """DDPM and DDIM step by step under the same conditions, and how few steps are nearly as good as the best."""
+    found = {
+        (r["plan"]["sampler"], r["plan"]["steps"]): r
+        for r in results
+        if r["plan"]["sampler"] in ("ddim", "ddpm") and r["plan"]["guidance"] == 1 and not r["plan"]["eta"]
+    }
+    steps = sorted({n for sampler, n in found if sampler == "ddpm"})
+    if not steps:
+        return ""
+    rows = "".join(
+        f"<tr><th>{n} steps</th>{ladder_cells(found.get(('ddim', n)))}{ladder_cells(found.get(('ddpm', n)))}</tr>"
+        for n in steps
+    )
+    best, needed = steps_needed(list(found.values()))
+    who = SAMPLERS[best["plan"]["sampler"]].label
+    enough = ", ".join(f"{SAMPLERS[s].label} {'never' if n is None else f'{n} steps'}" for s, n in needed.items())
+    heads = "".join(f"<th>{SAMPLERS[s].label}</th>" for s in ("ddim", "ddpm"))
+    return (
+        f'<table class="numbers ladder"><thead><tr><th></th>{heads}</tr></thead>{rows}</table>'
+        f'<p class="note">Distance of DDIM and DDPM from the same seeds, guidance 1, n = {best["n"]}. A step of either '
+        f"is one network call, so at equal steps they take equally long. Best: {short(best['distance'])}, {who} in "
+        f"{best['plan']['steps']} steps. Within 10 % of it: {enough}.</p>"
+    )
+
+
+def ladder_cells(result: dict | None) -> str:
+    """The distance with its interval."""
+    if result is None:
+        return "<td>–</td>"
+    low, high = (short(v) for v in result["interval"])
+    return f"<td>{short(result['distance'])}<small>{low} to {high}</small></td>"

@@ -43,9 +43,10 @@ CSS = """
         --panel: #171c23; --accent: #56b4e9; }
 :root, .dark { --color-accent: var(--accent); }
 .gradio-container { width: 100%; max-width: 1440px !important; margin: 0 auto !important; padding: 0 !important; }
-.gradio-container .main { padding: 20px 24px 24px !important; max-width: none !important; }
+.gradio-container .main { padding: 20px clamp(12px, 3.2vw, 24px) 24px !important; max-width: none !important; }
 .gradio-container main { padding: 0 !important; }
 .gradio-container h1 { font-size: 1.5rem; font-weight: 700; margin: 0; letter-spacing: -0.01em; }
+.gradio-container .head > .form { background: transparent; border: 0; flex: 0 1 auto; }
 .gradio-container .lead p { color: var(--faint); margin: 0 0 4px; font-size: 0.95rem; }
 .gradio-container .tabitem { padding: 12px 0 0 !important; border: 0; }
 .work { display: grid !important; grid-template-columns: 320px minmax(0, 1fr); gap: 16px 20px; align-items: start; }
@@ -137,7 +138,7 @@ table.numbers th, table.numbers td { border: 0; border-bottom: 1px solid var(--l
   background: transparent; color: var(--ink); }
 table.numbers th { text-align: left; font-weight: 700; padding-left: 0; } table.numbers thead th { text-align: right; color: var(--faint);
   font-weight: 400; font-size: 0.8rem; } table.numbers small { display: block; font-weight: 400; color: var(--faint); font-size: 0.75rem; }
-table.numbers td + td { color: var(--faint); }
+table.numbers td + td { color: var(--faint); } table.ladder td + td { color: inherit; } table.ladder { max-width: 420px; }
 .comparison { display: grid; grid-template-columns: 130px minmax(0, 1fr); gap: 0 12px; align-items: start; margin-top: 8px; }
 .comparison .names { display: grid; grid-template-rows: repeat(3, 1fr); font-size: 0.82rem; align-items: center;
   height: calc(var(--h) * var(--s) * 1px); margin-top: 22px; }
@@ -166,7 +167,7 @@ table.numbers td + td { color: var(--faint); }
 .stage[data-run=waiting]::after { content: "Waiting for its turn …"; position: absolute; top: 10px; right: 14px; padding: 4px 12px;
   border-radius: 999px; background: var(--accent); color: var(--panel); font-size: 0.85rem; animation: late 0.2s 0.7s backwards; }
 @keyframes late { from { opacity: 0; } }
-@media (prefers-reduced-motion: reduce) { .gradio-container *, .stage::after { transition: none !important; animation-duration: 0s !important; } }
+@media (prefers-reduced-motion: reduce) { *, .stage::after { transition: none !important; animation-duration: 0s !important; } }
 .stop-word { display: none; } [data-run=stopped] .stop-word { display: inline; } [data-run=stopped] .busy { display: none; }
 .player { display: flex; gap: 20px; flex-wrap: wrap; align-items: flex-start; }
 .player .side { flex: 1 1 320px; min-width: 0; } .player .panels { display: flex; gap: 20px; flex-wrap: wrap; }
@@ -269,11 +270,11 @@ svg.plot .share { fill: var(--own); } svg.plot .truth { stroke: var(--ink); stro
 }
 @media (max-width: 600px) {
   .growth > span { min-width: 0; width: 56px; } .growth .pixels { width: 100%; }
+  .tab-container button { padding: 0 7px !important; font-size: 13px !important; } .head #explanations { margin: 0 !important; }
   .race .panels { grid-auto-flow: row; grid-template-rows: none; grid-template-columns: repeat(2, minmax(0, 1fr)); align-items: end; }
-  .race .busy { width: 60px; } .lanes-table th { min-width: 130px; } .lanes-table :is(td, thead th) { white-space: normal; }
-  .gradio-container .main { padding: 14px 12px 24px !important; }
-  .gradio-container h1 { font-size: 1.25rem; } .lanes .names span { display: none; }
+  .race .busy { width: 60px; } .lanes-table th { min-width: 130px; } .lanes-table td, .lanes-table thead th { white-space: normal; }
+  h1 { font-size: 1.25rem; } .lanes .names span { display: none; }
   .result { grid-template-columns: minmax(0, 1fr); } .comparison { grid-template-columns: 70px minmax(0, 1fr); }
-  .work > .stage { padding: 12px; } .plots, .plots.wide { grid-template-columns: 1fr; } .stage .rivals :is(td, th) { padding-right: 8px; } .rivals td:first-child { white-space: normal; } .rivals td > i.meter { display: none; } .row { gap: 14px; }
+  .work > .stage { padding: 12px; } .plots, .plots.wide { grid-template-columns: 1fr; } .stage .rivals td, .stage .rivals th { padding-right: 8px; } .rivals td:first-child { white-space: normal; } .rivals td > i.meter { display: none; } .row { gap: 14px; }
 }
 """
