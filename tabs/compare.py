@@ -155,7 +155,7 @@ def open_link(request: gr.Request) -> list:
     if not isinstance(lanes, dict) or not lanes.keys() <= OPENING.keys():
         raise ValueError(f"This link is damaged: a race has lanes among {', '.join(OPENING)}.")
     if shared["model"] not in MODELS:
-        raise ValueError(f"This link is of a model {shared['model']!r}; here there is {', '.join(MODELS) or 'none'}.")
+        raise ValueError(f"There is no model {shared['model']!r} to link to; there is {', '.join(MODELS) or 'none'}.")
     race = {name: lane.settings for name, lane in entrants(**shared, choices=lanes).items()}
     model = MODELS[shared["model"]]
     if shared["cls"] not in class_choices(model):

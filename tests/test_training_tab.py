@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -229,6 +230,9 @@ def test_only_who_knows_its_name_finds_it(live, shipped):
     assert name not in str(refusal.value)
     with pytest.raises(ValueError, match="of a model"):  # a link would be anyone's
         settings_from({"model": name})
+    with pytest.raises(gr.Error, match="no model .* to link to"):
+        query = {"tab": "compare", "model": name, "race": '{"A": {}, "B": {}}'}
+        compare.open_link(SimpleNamespace(query_params=query))
     lanes = compare.entrants(name, "all", 7, 4, {"A": {}, "B": {}})
     assert (
         take_away(lanes) == ""
