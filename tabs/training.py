@@ -143,7 +143,7 @@ class Live:
     def line(self, finished: bool) -> str:
         about = self.summary(finished)
         bar = "" if finished else busy(self.spent / self.seconds) + '<span class="stop-word">Stopped at </span>'
-        left = "" if finished else f" · {max(0.0, self.seconds - self.spent):.0f} s left"
+        left = "" if finished else f'<span class="until"> · {max(0.0, self.seconds - self.spent):.0f} s left</span>'
         return (
             f'<p class="line">{bar}step {about["step"]:,} · {self.spent:.0f} of {self.seconds:g} s'
             f'<span class="dim">{left} · {about["images_per_second"]:.0f} images/s · training loss '

@@ -526,7 +526,8 @@ def test_a_run_in_the_page_can_be_stopped_and_used_by_its_visitor_alone(page, ur
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     page.locator("#stop-digits").click()
     page.wait_for_selector(".stage[data-run=stopped] #live-stage .stop-word")
-    assert "Stopped at" in page.locator("#live-stage .line").first.inner_text()
+    line = page.locator("#live-stage .line").first.inner_text()
+    assert "Stopped at" in line and "left" not in line
     page.locator("#use-digits").click()
     page.wait_for_selector("#sample-stage .note:has-text('of your visit only')", timeout=60_000)  # drawn by it
     model = page.get_by_label("Model").first

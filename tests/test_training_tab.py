@@ -251,6 +251,14 @@ def test_there_are_never_more_than_a_few_and_a_lost_one_is_said_to_be_lost(live)
     forget(None)
 
 
+def test_it_goes_when_its_visitor_has_gone(live):
+    [own] = [s for s in app.demo.blocks.values() if isinstance(s, gr.State) and s.delete_callback is forget]
+    name = adopt(live.model)
+    own.delete_callback(name)  # as Gradio does at the end of a session, and an hour after the state was set
+    own.delete_callback(None)
+    assert name not in OWN and own.time_to_live == 3600
+
+
 def test_each_tab_offers_it_to_its_visitor_with_the_choices_that_it_has(live, shipped):
     name = adopt(live.model)
     digits = list("0123456789")

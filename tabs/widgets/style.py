@@ -168,7 +168,7 @@ table.numbers td + td { color: var(--faint); } table.ladder td + td { color: inh
   border-radius: 999px; background: var(--accent); color: var(--panel); font-size: 0.85rem; animation: late 0.2s 0.7s backwards; }
 @keyframes late { from { opacity: 0; } }
 @media (prefers-reduced-motion: reduce) { *, .stage::after { transition: none !important; animation-duration: 0s !important; } }
-.stop-word { display: none; } [data-run=stopped] .stop-word { display: inline; } [data-run=stopped] .busy { display: none; }
+.stop-word { display: none; } [data-run=stopped] .stop-word { display: inline; } [data-run=stopped] .busy, [data-run=stopped] .until { display: none; }
 .player { display: flex; gap: 20px; flex-wrap: wrap; align-items: flex-start; }
 .player .side { flex: 1 1 320px; min-width: 0; } .player .panels { display: flex; gap: 20px; flex-wrap: wrap; }
 .sheet-box { width: calc(var(--w) * var(--s) * 1px); height: calc(var(--h) * var(--s) * 1px); }
