@@ -129,11 +129,11 @@ class Live:
         """The rows of samples, one line of numbers, the plots."""
         real = real_row()
         to_come = [(f"at {short(self.moment(k))} s", None) for k in range(KEPT + 1)]
-        last = self.latest or to_come[KEPT]
-        if not finished and self.latest:
-            last = f"<b>now</b> step {self.value('step'):,}", self.latest[1]
-        yet = [] if finished else to_come[len(self.rows) : KEPT]
-        rows = [("<b>data</b>", real), *self.rows, *yet, last]
+        rows = [("<b>data</b>", real), *self.rows]
+        if self.latest is None:
+            rows += to_come
+        else:
+            rows += [self.latest, *([] if finished else to_come[len(self.rows) : KEPT])]
         pictures = rows_html(rows, real.shape[1], real.shape[0])
         if not self.log:
             return pictures + notice("Press Train digits: a network starts from nothing, and draws as it learns.")

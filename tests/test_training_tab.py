@@ -164,7 +164,7 @@ def test_a_run_streams_curves_and_samples_and_ends_with_what_it_came_to():
     last, live = abouts[-1], lives[-1]
     assert last["images"] == last["step"] * training.RECIPE.batch == live.model.config["images"]
     assert last["val_loss"] == live.log[-1]["val_loss"]
-    assert last["seconds"] >= 0.6 and last["step"] == len([entry for entry in live.log if "loss" in entry])
+    assert last["step"] == len([entry for entry in live.log if "loss" in entry])
     assert pages[-1].count("<img") == 2 + len(live.rows) and 1 <= len(live.rows) <= training.KEPT
     assert pages[0].count('<div class="pixels"') > pages[-1].count('<div class="pixels"') == 0
     json.dumps(abouts)

@@ -149,7 +149,7 @@ def by_time_html(found: dict, kind: str) -> str:
     words = (
         f'<div><p class="line">{html.escape(found["why"])}</p><p class="note">n = {found["n"]:,}, '
         f"{html.escape(found['split'])}, in {len(t)} bins of t. Error: mean squared error of {found['target']}, which "
-        f"the network predicts, with 95 % intervals{thin}. Weighted: times the weight ({found['weight']}) and the density "
-        f"of the training times ({found['times']}).</p></div>"
+        f"the network predicts, with 95 % intervals{thin}. Weighted: times the weight ({found['weight']}) and the "
+        f"density of the training times ({found['times']}).</p></div>"
     )
     return f'<div class="plots">{plain}{heavy}{words}</div>'
