@@ -436,6 +436,17 @@ def default_walk(model: Model) -> Walk:
     return Walk(model.classes[min(3, len(model.classes) - 2)], model.classes[min(8, len(model.classes) - 1)])
 
 
+def readable(upload: str | None) -> str | None:
+    """The upload, or nothing in its place with a word on why: what cannot be read must not stay and fail each run."""
+    try:
+        if upload:
+            read_image(upload)
+    except (ValueError, OSError) as error:
+        gr.Warning(str(error))
+        return None
+    return upload
+
+
 def end_controls(side: str, classes: list[str], value: str | None) -> tuple:
     """Class, number, die and upload of one end."""
     key = side.lower()
@@ -510,14 +521,20 @@ def build(models: dict[str, Model], own: gr.State) -> None:
     numbers = [c.change for c in (picture_a, picture_b, depth, positions, steps, guidance, seed)]
     choices_ = [c.input for c in (source, class_a, class_b, way)]
     changed = gr.on(
-        [*numbers, *choices_, upload_a.upload, upload_b.upload],
-        remembering(interpolate), inputs, [stage, about, shown],
+        [*numbers, *choices_], remembering(interpolate), inputs, [stage, about, shown],
         api_name="changed_path", api_visibility="private", trigger_mode="always_last", **limits,
     )  # fmt: skip
+    uploaded = [
+        upload.upload(readable, upload, upload, **private).then(
+            remembering(interpolate), inputs, [stage, about, shown], api_visibility="private", **limits
+        )
+        for upload in (upload_a, upload_b)
+    ]
     pressed = run.click(interpolate, [*inputs, shown], [stage, about], api_name="interpolate", **limits)
-    for event in (pressed, changed):
+    runs = [pressed, changed, *uploaded]
+    for event in runs:
         event.then(None, js=settles("interpolate-stage"))
-    stop.click(None, cancels=[pressed, changed]).then(None, js=stops("interpolate-stage"))
+    stop.click(None, cancels=runs).then(None, js=stops("interpolate-stage"))
     for die, picture, upload in ((die_a, picture_a, upload_a), (die_b, picture_b, upload_b)):
         die.click(lambda: (random.randrange(800), None), None, [picture, upload], **private)
     source.input(lambda: (None, None), None, [upload_a, upload_b], **private)

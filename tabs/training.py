@@ -23,6 +23,7 @@ from .widgets.controls import plainly, slider
 from .widgets.html import busy, data_uri, notice
 from .widgets.learning import AXES, by_time_html, curves_html, rows_html, style, table_html
 from .widgets.runs import MODELS, adopt, forget
+from .widgets.schedules import schedules_html
 from .widgets.turn import settles, stops, waits
 
 RECIPE = Recipe("digits", batch=32, width=32, patch=1, lr=2e-3, warmup=20)  # legible after a minute of one CPU thread
@@ -250,6 +251,9 @@ def build(models: dict[str, Model], tabs: gr.Tabs, own: gr.State) -> None:
         with gr.Column(elem_classes="stage"):
             history = gr.HTML(history_html(names, "step", 9), elem_id="training-history")
             closely = gr.HTML(closely_html(first), elem_id="training-closely")
+        compared = schedules_html(CHECKPOINTS / "schedules.json")
+        with gr.Column(elem_classes="stage second", visible=bool(compared)):
+            gr.HTML(f"<h3>Schedules at the same compute</h3>{compared}", elem_id="training-schedules")
     with gr.Row(elem_classes="work"):
         with gr.Column(elem_classes="controls"):
             seconds = slider(*LENGTHS, LENGTH, step=1, label="Train for, in seconds", elem_id="live-seconds")

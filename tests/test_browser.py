@@ -363,6 +363,22 @@ def test_a_link_that_cannot_be_run_says_why_and_the_page_works(page, url):
     page.wait_for_selector("#sample-stage .done")  # the tab that it asked for, as it is without a link
 
 
+def test_an_upload_that_cannot_be_read_is_said_so_and_does_not_stay(page, tmp_path):
+    open_tab(page, "Interpolate")
+    line = "document.querySelector('#interpolate-stage .line')?.innerText"
+    page.wait_for_function(f"{line}?.length > 20")
+    (tmp_path / "bad.png").write_text("no picture")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#upload-a").click()
+    chooser.value.set_files(tmp_path / "bad.png")
+    page.get_by_text("bad.png is not a picture").first.wait_for()
+    page.locator("button.label-wrap:visible", has_text="More").click()
+    page.locator("#path-guidance input[type=number]").fill("3.5")
+    page.wait_for_function(
+        "document.querySelector('#interpolate-stage').innerText.includes('guidance 3.5')", timeout=60_000
+    )
+
+
 def test_a_link_repeats_a_race(page, url):
     race = {"A": Settings("mnist", "3", "ddim", 5, count=2), "B": Settings("mnist", "3", "heun", 3, count=2)}
     page.goto(url + race_link(race))
