@@ -130,11 +130,9 @@ class Live:
         """The rows of samples, one line of numbers, the plots."""
         real = real_row()
         to_come = [(f"at {short(self.moment(k))} s", None) for k in range(KEPT + 1)]
-        rows = [("<b>data</b>", real), *self.rows]
-        if self.latest is None:
-            rows += to_come
-        else:
-            rows += [self.latest, *([] if finished else to_come[len(self.rows) : KEPT])]
+        more = [self.latest] if self.latest and not any(self.latest is row for row in self.rows) else []
+        yet = [] if finished else to_come[len(self.rows) : KEPT + 1 - len(more)]
+        rows = [("<b>data</b>", real), *self.rows, *more, *yet]
         pictures = rows_html(rows, real.shape[1], real.shape[0])
         if not self.log:
             return pictures + notice("Press Train digits: a network starts from nothing, and draws as it learns.")

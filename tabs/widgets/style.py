@@ -206,6 +206,8 @@ table.numbers td + td { color: var(--faint); } table.ladder td + td { color: inh
 .dark .run-3 { --own: #e39ac4; } .dark .run-4 { --own: #f0e442; } .dark .run-5 { --own: #e8ecf1; }
 svg.plot .raw { stroke-width: 1; opacity: 0.3; } svg.plot .class-line { --own: var(--faint); stroke-width: 1; opacity: 0.5; }
 svg.key { display: inline-block; width: 30px; height: 8px; margin-right: 8px; vertical-align: middle; }
+@media (min-width: 601px) { .schedules .plots { grid-template-columns: repeat(2, minmax(0, 1fr)); max-width: 780px; } }
+.key.data { --own: var(--data); } .key.noise { --own: var(--noise); } .key.snr { --own: var(--snr); }
 svg.key path { stroke: var(--own); stroke-width: 2; fill: none; }
 .stage h3 { font-size: 0.95rem; font-weight: 700; margin: 22px 0 10px; color: var(--ink); }
 .growth { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 3px 12px; align-items: center; font-size: 0.82rem;
