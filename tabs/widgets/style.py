@@ -99,7 +99,7 @@ footer .divider { display: none !important; }
 .strip-axis span { position: absolute; transform: translateX(-50%); white-space: nowrap; top: 8px; }
 .strip-axis .at { top: -1px; color: var(--accent); font-size: 0.7rem; line-height: 1; }
 .plots { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 20px; margin-top: 10px; }
-svg.plot { width: 100%; height: auto; display: block; font: 11px "IBM Plex Sans", system-ui, sans-serif; }
+svg.plot { width: 100%; height: auto; display: block; overflow: visible; font: 11px "IBM Plex Sans", system-ui, sans-serif; }
 svg.plot path { stroke: var(--own); fill: none; } svg.plot circle { fill: var(--own); stroke: var(--panel); stroke-width: 1.5; }
 svg.plot text { fill: var(--own, var(--faint)); } svg.plot .title { fill: var(--ink); font-size: 12px; font-weight: 700; }
 svg.plot g text { paint-order: stroke; stroke: var(--panel); stroke-width: 3px; stroke-linejoin: round; font-weight: 700; }
