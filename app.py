@@ -17,9 +17,9 @@ from diffusion_core.checkpoint import Model, load
 from diffusion_core.classifier import Judge, load_classifier
 from diffusion_core.fields import OBJECTIVES
 from diffusion_core.samplers import SAMPLERS
-from tabs import compare, evaluate, forward, interpolate, sample, score, talk
+from tabs import compare, evaluate, forward, interpolate, sample, score, talk, training
 from tabs.widgets import formulas, player, recipes, turn
-from tabs.widgets.runs import JUDGES, MODELS
+from tabs.widgets.runs import JUDGES, MODELS, OWN, forget
 from tabs.widgets.style import CSS, THEME
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -61,7 +61,7 @@ def readable(paths: dict[str, Path], read: Callable) -> dict:
 def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
     """The whole page. Every public endpoint has a name; what only serves the page is private."""
     models = {name: model for name, model in models.items() if len(model.shape) == 3}  # images, not points in the plane
-    for registry, loaded in ((MODELS, models), (JUDGES, judges)):
+    for registry, loaded in ((MODELS, models), (JUDGES, judges), (OWN, {})):
         registry.clear()
         registry.update(loaded)
     with gr.Blocks(title="Diffusion, step by step", delete_cache=(600, 1800), analytics_enabled=False) as page:
@@ -73,17 +73,20 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
             "Noise a picture, then sample new ones from noise: every number is of the picture above it.",
             elem_classes="lead",
         )
+        own = gr.State(None, time_to_live=3600, delete_callback=forget)  # the name of what this visitor has trained
         with gr.Tabs() as tabs:
             with gr.Tab("Forward", id="forward"):
                 forward.build(models, forward.draw(forward.sources()[0]))
             with gr.Tab("Sample", id="sample"):
-                sample.build(models, page, tabs)
+                sample.build(models, page, tabs, own)
             with gr.Tab("Compare", id="compare") as tab:
-                compare.build(models, page, tabs, tab)
+                compare.build(models, page, tabs, tab, own)
             with gr.Tab("Interpolate", id="interpolate"):
-                interpolate.build(models)
+                interpolate.build(models, own)
             with gr.Tab("Evaluate", id="evaluate"):
                 evaluate.build()
+            with gr.Tab("Training", id="training"):
+                training.build(models, tabs, own)
             with gr.Tab("Score", id="score"):
                 score.build(load_models(CHECKPOINTS / "fields", "cpu"))
         talk.build(talk.read_talk(), present)
@@ -96,6 +99,7 @@ def launch_options() -> dict:
         "schedule": forward.NAMES,
         "sampler": {k: s.label for k, s in SAMPLERS.items()},
         "objective": OBJECTIVES,
+        "live-schedule": forward.NAMES,
     }
     return dict(
         theme=THEME,

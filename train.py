@@ -10,7 +10,6 @@ saves and ends. With several GPUs: torchrun --nproc_per_node=N train.py mnist
 
 import argparse
 import json
-import math
 import os
 import signal
 import sys
@@ -29,91 +28,16 @@ from tqdm import tqdm
 from diffusion_core import fields
 from diffusion_core.checkpoint import Model, save
 from diffusion_core.classifier import save_classifier, train_classifier
-from diffusion_core.data import TITLES, ImageSet, draw_images, load_images
-from diffusion_core.denoisers import NetDenoiser, Prediction
+from diffusion_core.data import TITLES, draw_images, load_images
 from diffusion_core.evaluate import features, logits, reference
 from diffusion_core.files import read_checked, write_checked
 from diffusion_core.history import Growth, Log
 from diffusion_core.images import to_tensor
-from diffusion_core.losses import LOSSES, denoising_loss, sample_times
 from diffusion_core.metrics import class_accuracy
-from diffusion_core.networks import UNet, ema_update, mixed_precision
 from diffusion_core.plane import PRESETS
-from diffusion_core.schedules import SCHEDULES, schedule_from_config
+from diffusion_core.training import Recipe, Training, validation_loss
 
 STATE = "diffusion_core training state"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what is learned. Each field is also a command-line option."""
-
-    dataset: str  # which image set (see diffusion_core.data)
-    size: int = 0  # side to resize photographs to; 0: as they are
-    per_class: int = 0  # how many training images of each class, drawn by the seed; 0: all
-    steps: int = 20_000  # how long, unless --minutes says otherwise; the learning rate falls to 0 over the whole
-    batch: int = (
-        128  # images a step, over all processes: large enough for a steady gradient, small enough for many steps
-    )
-    seed: int = 0  # weights, order, noise and times are functions of it
-
-    schedule: str = "vp_linear"  # the field's reference process
-    prediction: str = "v"  # well scaled at every noise level, where eps is blind at high noise and x0 at low
-    times: str = "lognormal"  # most effort at the middle noise levels, where images take shape
-    time_mean: float = -0.6  # of log(sigma / alpha)
-    time_std: float = 1.4  # wide enough that both ends of the schedule are still visited
-    loss: str = "l2"  # the one whose minimiser is the posterior mean
-    weight: str = "none"  # v's own weighting is already balanced
-    conditional: bool = True  # told each image's class, so that one can ask for it
-    label_dropout: float = 0.1  # share of images shown without their class: guidance needs an unconditional branch
-    flip: bool = False  # mirror half of the images; wrong for digits and letters
-
-    width: int = 64  # channels at the finest level
-    mults: tuple[int, ...] = (1, 2)  # channels of each level, as multiples of width
-    blocks: int = 1  # residual blocks a level
-    attention: tuple[int, ...] = ()  # levels with self-attention, besides the middle
-    patch: int = 2  # fold 2 x 2 pixels into channels first: a quarter of the cost
-    dropout: float = 0.0  # only for sets that are small for their network
-
-    lr: float = 1e-3  # peak learning rate of AdamW
-    betas: tuple[float, ...] = (
-        0.9,
-        0.99,
-    )  # shorter memory than the default 0.999: gradients here are noisy, runs short
-    weight_decay: float = 0.01  # mild
-    warmup: int = 200  # steps until the peak: Adam's first estimates are poor
-    clip: float = 1.0  # largest gradient norm: one odd batch must not undo the run
-    ema: float = 16.97  # exponent of the averaging profile t^ema: its width is 5 % of the run, however long it is
-
-    log_every: int = 50  # steps between two lines of training loss
-    eval_every: int = 500  # steps between two validation losses, each followed by a save
-
-    def __post_init__(self):
-        """Raises ValueError, naming the option, for a value that cannot be trained with."""
-        choices = {
-            "schedule": SCHEDULES,
-            "prediction": get_args(Prediction),
-            "times": ("lognormal", "stratified", "uniform"),
-            "loss": LOSSES,
-            "weight": ("none", "min_snr"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"--{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
-        for name in ("steps", "batch", "width", "blocks", "patch", "warmup", "log_every", "eval_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("size", "per_class"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} must be at least 1, or 0 for no limit, not {getattr(self, name)}.")
-        for name in ("lr", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"--{name} must be a positive number, not {getattr(self, name)}.")
-        for name in ("label_dropout", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"--{name} must lie in [0, 1), not {getattr(self, name)}.")
-        if not self.mults or min(self.mults) < 1:
-            raise ValueError(f"--mults must be one or more whole numbers from 1, not {list(self.mults)}.")
 
 
 # min_snr: of the choices compared in checkpoints/README.md, the one whose samples are recognised soonest
@@ -179,51 +103,6 @@ RECIPES = {
     "cifar10-classifier": ClassifierRecipe("cifar10", steps=12_000, width=64, shift=4, flip=True),
     "fields": FieldRecipe(),
 }
-
-
-# The pieces of a step ---------------------------------------------------------------------------------------------
-
-
-class Batch:
-    """The training images, on the device. The batch of step k is a function of (seed, k): resuming needs no state."""
-
-    def __init__(self, images: ImageSet, recipe: Recipe, schedule, device: torch.device):
-        self.images = torch.from_numpy(images.images).movedim(-1, 1).contiguous().to(device)
-        self.labels = torch.from_numpy(images.labels).to(device)
-        self.null, self.recipe, self.schedule = len(images.classes), recipe, schedule
-
-    def __call__(self, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x0 [B, C, H, W], cond [B], t [B], eps like x0: this process's share of the step's batch."""
-        r, device = self.recipe, self.images.device
-        g = torch.Generator(device).manual_seed(r.seed * 1_000_003 + step)
-        index = torch.randint(len(self.images), (r.batch,), generator=g, device=device)
-        x0 = self.images[index].float() / 127.5 - 1
-        cond = self.labels[index]
-        t = sample_times(self.schedule, r.batch, r.times, mean=r.time_mean, std=r.time_std, generator=g, device=device)
-        eps = torch.randn(x0.shape, generator=g, device=device)
-        dropped = torch.rand(r.batch, generator=g, device=device) < r.label_dropout
-        cond = torch.where(dropped, self.null, cond)
-        if r.flip:
-            mirrored = torch.rand(r.batch, 1, 1, 1, generator=g, device=device) < 0.5
-            x0 = torch.where(mirrored, x0.flip(-1), x0)
-        return x0[rank::world], cond[rank::world], t[rank::world], eps[rank::world]
-
-
-def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
-    """Linear warm-up, then linearly to 0 as progress goes from 0 to 1."""
-    return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * max(0.0, 1.0 - progress)
-
-
-@torch.no_grad()
-def validation_loss(D: NetDenoiser, images: ImageSet, device: torch.device, n: int = 1000) -> float:
-    """Mean l2 loss on the first n test images, at fixed times over all noise levels and with fixed noise."""
-    g = torch.Generator().manual_seed(0)
-    x0 = to_tensor(images.images[:n])
-    t = sample_times(D.schedule, len(x0), "stratified", generator=g)
-    eps = torch.randn(x0.shape, generator=g)
-    cond = torch.from_numpy(images.labels[:n])
-    parts = zip(*(v.to(device).split(250) for v in (x0, cond, t, eps)), strict=True)
-    return torch.cat([denoising_loss(D, *part) for part in parts]).mean().item()
 
 
 # Going on where it stopped ----------------------------------------------------------------------------------------
@@ -292,48 +171,17 @@ def agree(world: int, device: torch.device, *values: float) -> list[float]:
     return largest.tolist()
 
 
-def build(recipe: Recipe, images: ImageSet) -> NetDenoiser:
-    torch.manual_seed(recipe.seed)
-    net = UNet(
-        images.images.shape[-1],
-        recipe.width,
-        recipe.mults,
-        recipe.blocks,
-        recipe.attention,
-        recipe.patch,
-        len(images.classes) if recipe.conditional else 0,
-        recipe.dropout,
-    )
-    return NetDenoiser(net, schedule_from_config({"name": recipe.schedule}), recipe.prediction)
-
-
-class Run:
-    """A recipe being trained: what is learned, from what, how far it is, and where it is kept."""
+class Run(Training):
+    """A training with where it is kept, and how long it has taken."""
 
     def __init__(self, name: str, recipe: Recipe, device: torch.device, root: str | None, out: Path, runs: Path):
-        self.recipe, self.device = recipe, device
         self.model_path, self.state_path = (folder / f"{name}.safetensors" for folder in (out, runs))
         self.log_path, self.growth_path = out / f"{name}.jsonl", out / f"{name}-growth.png"
-        self.data, self.test = (
-            load_images(recipe.dataset, s, root, size=recipe.size or None) for s in ("train", "test")
-        )
+        data, self.test = (load_images(recipe.dataset, s, root, size=recipe.size or None) for s in ("train", "test"))
         if recipe.per_class:
-            self.data = draw_images(self.data, recipe.per_class, recipe.seed)
-        self.D = build(recipe, self.data).to(device)
-        if device.type == "cuda":
-            self.D.to(memory_format=torch.channels_last)
-        self.net, self.ema = self.D.net, build(recipe, self.data).to(device).requires_grad_(False).eval()
-        fused = device.type == "cuda"
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=fused
-        )
-        self.step, self.started = 0, time.monotonic()
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of one image, channels first."""
-        _, h, w, c = self.data.images.shape
-        return c, h, w
+            data = draw_images(data, recipe.per_class, recipe.seed)
+        super().__init__(recipe, data, device)
+        self.started = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -346,15 +194,6 @@ class Run:
     def resume(self, about: dict, tensors: dict[str, Tensor]) -> None:
         load_state(tensors, self.net, self.ema.net, self.optimizer)
         self.step, self.started = about["step"], time.monotonic() - about["seconds"]
-
-    def advance(self, batch: tuple[Tensor, ...], progress: float) -> tuple[Tensor, Tensor]:
-        """One step at the learning rate that belongs to `progress`; returns the loss and the gradient's norm."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step, progress)
-        measured = train_step(self.D, self.optimizer, batch, self.recipe, self.device)
-        ema_update(self.ema.net, self.net, self.step, self.recipe.ema)
-        self.step += 1
-        return measured
 
     def entry(self, **measured: float) -> dict:
         """A line of the log."""
@@ -369,22 +208,12 @@ class Run:
         """Everything to disk: the validation loss, the model as it would be used, what it draws, the state to go on."""
         val = validation_loss(self.ema, self.test, self.device)
         log(**self.entry(val_loss=val))
-        recipe = asdict(self.recipe)
-        config = {
-            "dataset": self.recipe.dataset,
-            "recipe": recipe,
-            "step": self.step,
-            "images": self.step * self.recipe.batch,
-            "trained_on": len(self.data.images),
-            "minutes": round(self.seconds / 60, 1),
-            "device": device_name(self.device),
-            "val_loss": val,
-        }
-        model = Model(self.ema, self.shape, self.data.classes if self.recipe.conditional else [], config)
+        minutes, device = round(self.seconds / 60, 1), device_name(self.device)
+        model = self.model(minutes=minutes, device=device, val_loss=val)
         save(self.model_path, model, torch.float16)
         if over or growth.due(self.step):
             growth.add(model, self.step)
-        about = {"step": self.step, "seconds": self.seconds, "recipe": recipe}
+        about = {"step": self.step, "seconds": self.seconds, "recipe": asdict(self.recipe)}
         save_state(self.state_path, self.net, self.ema.net, self.optimizer, about)
 
 
@@ -423,7 +252,7 @@ def train(
 
 def loop(run: Run, minutes: float | None, rank: int, world: int) -> None:
     """Steps until the time is up or a stop is asked for; the first process shows, logs and saves."""
-    recipe, batch, chief = run.recipe, Batch(run.data, run.recipe, run.D.schedule, run.device), rank == 0
+    recipe, chief = run.recipe, rank == 0
     log, growth = Log(run.log_path, run.step) if chief else None, Growth(run.growth_path, run.shape[-2])
     growth.rewind(run.step)
     total, kept = None if minutes else recipe.steps, run.step
@@ -439,7 +268,7 @@ def loop(run: Run, minutes: float | None, rank: int, world: int) -> None:
                 break
             if recipe.dropout:  # its masks too are a function of (seed, step), and differ between processes
                 torch.manual_seed((recipe.seed * 1_000_003 + run.step) * world + rank)
-            loss, grad_norm = run.advance(batch(run.step, rank, world), progress)
+            loss, grad_norm = run.advance(run.batch(run.step, rank, world), progress)
             bar.update()
             if chief and run.step % recipe.log_every == 0:
                 log(**run.entry(loss=loss.item(), grad_norm=grad_norm.item()))
@@ -452,19 +281,6 @@ def loop(run: Run, minutes: float | None, rank: int, world: int) -> None:
                 kept = run.step
         if chief and run.step > kept:
             run.keep(log, growth, over=True)
-
-
-def train_step(
-    D: NetDenoiser, optimizer, batch: tuple[Tensor, ...], recipe: Recipe, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """One AdamW step on one batch; returns the mean loss and the gradient's norm before it is clipped."""
-    with mixed_precision(device):
-        loss = denoising_loss(D, *batch, loss=recipe.loss, weight=recipe.weight).mean()
-    loss.backward()
-    grad_norm = torch.nn.utils.clip_grad_norm_(D.net.parameters(), recipe.clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return loss.detach(), grad_norm
 
 
 def setup() -> tuple[int, int, torch.device]:

@@ -63,12 +63,30 @@ class Growth:
 
     def add(self, model: Model, step: int) -> None:
         """Draw a row and write the picture."""
-        cond, seeds = model.conditions("all", COUNT), list(range(COUNT))
-        shape = (COUNT, *model.shape)
-        *_, last = generate(Clipped(model.denoiser), shape, "dpmpp_2m", steps=CALLS, seeds=seeds, cond=cond)
-        row = np.asarray(grid(model.codec.decode(last.x), columns=COUNT, gap=GAP))
         self.steps.append(step)
-        self.rows.append(row.reshape(*row.shape[:2], -1))
+        self.rows.append(drawn(model))
         gap = np.full((GAP, *self.rows[0].shape[1:]), 128, np.uint8)
         chart = np.concatenate([part for row in self.rows for part in (gap, row)][1:])
-        save_png(self.path, enlarge(chart, 1), {"steps": self.steps, "seeds": seeds, "classes": model.classes})
+        about = {"steps": self.steps, "seeds": list(range(COUNT)), "classes": model.classes}
+        save_png(self.path, enlarge(chart, 1), about)
+
+
+def drawn(model: Model, calls: int = CALLS) -> np.ndarray:
+    """A row of a growth chart, uint8 [H, W, C]: ten samples of the classes in turn, image k from seed k."""
+    cond, seeds = model.conditions("all", COUNT), list(range(COUNT))
+    shape = (COUNT, *model.shape)
+    *_, last = generate(Clipped(model.denoiser), shape, "dpmpp_2m", steps=calls, seeds=seeds, cond=cond)
+    row = np.asarray(grid(model.codec.decode(last.x), columns=COUNT, gap=GAP))
+    return row.reshape(*row.shape[:2], -1)
+
+
+def smoothed(values: list[float], width: int) -> list[float]:
+    """Each value's mean with its neighbours, `width` values in all (even numbers one more).
+
+    Near the start, where a loss falls steeply, only as many on either side as there are before it; near the end as
+    many as there are.
+    """
+    k = np.arange(len(values))
+    reach, total = np.minimum(k, width // 2), np.cumsum([0.0, *values])
+    first, end = k - reach, np.minimum(k + reach + 1, len(values))
+    return ((total[end] - total[first]) / (end - first)).tolist()

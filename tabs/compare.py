@@ -19,7 +19,7 @@ from .widgets.html import data_uri, notice
 from .widgets.lanes import HALFWAY, WHOLE, N, halfway_html, race_html, results_html, rows_of, running_html, status_line
 from .widgets.race import Lane, References, run
 from .widgets.recipes import LIMITS, SHARED
-from .widgets.runs import MODELS, SPACING_NAMES, Settings, judge_of, model_named
+from .widgets.runs import MODELS, SPACING_NAMES, Settings, judge_of, model_named, offered
 from .widgets.turn import settles, stops, waits
 
 OPENING = {
@@ -154,6 +154,8 @@ def open_link(request: gr.Request) -> list:
         raise ValueError("This link is damaged: seed and count must be numbers, and the race JSON.") from error
     if not isinstance(lanes, dict) or not lanes.keys() <= OPENING.keys():
         raise ValueError(f"This link is damaged: a race has lanes among {', '.join(OPENING)}.")
+    if shared["model"] not in MODELS:
+        raise ValueError(f"There is no model {shared['model']!r} to link to; there is {', '.join(MODELS) or 'none'}.")
     race = {name: lane.settings for name, lane in entrants(**shared, choices=lanes).items()}
     model = MODELS[shared["model"]]
     if shared["cls"] not in class_choices(model):
@@ -177,15 +179,17 @@ def opened(model: str, rows: list[dict], again: float) -> Iterator[tuple]:
 
     Nothing, where a link has set them: that race is on its way.
     """
-    if rows or again or model not in MODELS:
+    if rows or again or model is None:
         yield [gr.skip()] * 3
     elif model in OPENED:
         yield race_html(OPENED[model]), *results(OPENED[model], demonstration=False)
     else:
         lanes = {name: OPENING[name] for name in RACING}
-        lanes = entrants(model, START.cls if MODELS[model].classes else "none", START.seed, START.count, lanes)
+        cls = START.cls if model_named(model).classes else "none"
+        lanes = entrants(model, cls, START.seed, START.count, lanes)
         yield from shown(lanes)
-        OPENED[model] = lanes
+        if model in MODELS:
+            OPENED[model] = lanes
 
 
 def halves() -> list:
@@ -201,9 +205,12 @@ def measured(rows: list[dict]) -> Iterator[tuple[str, list[dict]]]:
     pace = Pace(0.2)
     for k, r in enumerate(rows):
         s = Settings(**r["settings"])
-        model, judge = MODELS[s.model], judge_of(MODELS[s.model])
+        model = model_named(s.model)
+        judge = judge_of(model)
         if judge is None:
-            raise ValueError(f"No classifier here judges {s.model}: `python train.py {s.model}-classifier` makes one.")
+            raise ValueError(
+                f"No classifier here judges {s.model}: one of {model.config.get('dataset', s.model)} is needed."
+            )
         plan = Plan(s.sampler, s.steps, 0 if s.cls == "none" else s.guidance, N, "test", s.seed, s.spacing, s.eta)
         for progress in progresses(s.model, plan):
             text = f"Lane {r['lane']}: {progress.done} of {N} images, step {progress.step}"
@@ -253,14 +260,15 @@ def lane_controls(name: str, model: Model | None) -> tuple[gr.Column, list]:
     return card, [sampler, steps, guidance, eta, spacing]
 
 
+@plainly
 def choices_of(name: str) -> list:
     """Updates of the classes and of every lane's spacings: those of the model."""
-    model = MODELS[name]
+    model = model_named(name)
     spacing = gr.Dropdown(spacing_choices(model), value=CHOICES["spacing"])
     return [gr.Radio(class_choices(model), value=START.cls if model.classes else "none"), *[spacing] * len(OPENING)]
 
 
-def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab) -> None:
+def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab, own: gr.State) -> None:
     """The tab: what all lanes share on the left, the lanes' settings and the race on the right, its numbers below.
 
     The opening race is run when the tab is first looked at: the page itself starts without waiting for it.
@@ -310,5 +318,7 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab)
         event.then(None, js=settles(*STAGES))
     stop.click(None, cancels=events).then(None, js=stops(*STAGES))
     chosen.change(lambda names: [gr.Column(visible=name in names) for name in OPENING], chosen, list(cards), **quiet)
-    model.input(choices_of, model, [shared[1], *[group[-1] for group in groups]], **quiet)
+    dependent = [shared[1], *[group[-1] for group in groups]]
+    model.input(choices_of, model, dependent, **quiet)
+    own.change(lambda name: [offered(name, MODELS), *choices_of(name)], own, [model, *dependent], **quiet)
     gr.api(race, api_name="race", concurrency_id="model", concurrency_limit=1)

@@ -22,7 +22,7 @@ from .widgets.controls import gpu, plainly, seed_of, slider
 from .widgets.html import busy, data_uri, gif_uri, notice, pixels
 from .widgets.player import Pictures, player
 from .widgets.plots import LEFT, RIGHT, WIDTH, Curve, Frame, curves
-from .widgets.runs import MODELS, held_out, judge_of, model_named
+from .widgets.runs import MODELS, held_out, judge_of, model_named, offered
 from .widgets.turn import Shown, just_shown, remembering, settles, stops, waits
 
 BOX, SMALL_BOX = 880, 300  # width of the rows of images, in page pixels
@@ -79,7 +79,7 @@ def rows(name: str, spec: Walk, there: Ends) -> Iterator[tuple[str, int, Tensor,
 
     Last of an approach comes its step -1, with the images as they turned out.
     """
-    model = MODELS[name]
+    model = model_named(name)
     if there.noise:
         way = path(model, spec, *noise_pair(model, *([picture] for picture in there.pictures)), noise=True)
     else:
@@ -192,7 +192,7 @@ def done_html(
     name: str, spec: Walk, there: Ends, found: dict[str, Tensor], norms: dict[str, list[float]], seconds: float
 ) -> tuple[str, dict]:
     """The finished path as HTML, and what the API returns beside it."""
-    judge = judge_of(MODELS[name])
+    judge = judge_of(model_named(name))
     found = {key: found[key] for key in APPROACHES}
     judged = single_images(judge, spec, found)
     back = reconstructions(spec, there, found["c"])
@@ -201,7 +201,7 @@ def done_html(
         [numbers_html(spec, k, norms[walked(spec)][k], judged) for k in range(spec.positions)],
         start=0,
         axis="position",
-        above=lanes(found, spec, MODELS[name].shape),
+        above=lanes(found, spec, model_named(name).shape),
         below=plots_html(spec, norms, judged),
     )
     settings = {"model": name, **vars(spec), "a": there.words[0], "b": there.words[1]}
@@ -386,7 +386,7 @@ def path_distance(
 
 @gpu(duration=120)
 def measured(name: str, spec: Walk, approaches: list[str], source: str, pairs: int) -> Iterator:
-    model = MODELS[name]
+    model = model_named(name)
     yield from journeys(model, judge_of(model), spec, approaches, source, pairs, real_images(model))
 
 
@@ -458,7 +458,7 @@ def end_controls(side: str, classes: list[str], value: str | None) -> tuple:
     return cls, picture, die, own
 
 
-def build(models: dict[str, Model]) -> None:
+def build(models: dict[str, Model], own: gr.State) -> None:
     """The tab's controls on the left; the path, and under it what many paths are worth, on the right."""
     able = {name: model for name, model in models.items() if len(model.classes) > 1}
     first = next(iter(able.values()), None)
@@ -525,20 +525,22 @@ def build(models: dict[str, Model]) -> None:
         api_name="changed_path", api_visibility="private", trigger_mode="always_last", **limits,
     )  # fmt: skip
     uploaded = [
-        own.upload(readable, own, own, **private).then(
+        upload.upload(readable, upload, upload, **private).then(
             remembering(interpolate), inputs, [stage, about, shown], api_visibility="private", **limits
         )
-        for own in (upload_a, upload_b)
+        for upload in (upload_a, upload_b)
     ]
     pressed = run.click(interpolate, [*inputs, shown], [stage, about], api_name="interpolate", **limits)
     runs = [pressed, changed, *uploaded]
     for event in runs:
         event.then(None, js=settles("interpolate-stage"))
     stop.click(None, cancels=runs).then(None, js=stops("interpolate-stage"))
-    for die, picture, own in ((die_a, picture_a, upload_a), (die_b, picture_b, upload_b)):
-        die.click(lambda: (random.randrange(800), None), None, [picture, own], **private)
+    for die, picture, upload in ((die_a, picture_a, upload_a), (die_b, picture_b, upload_b)):
+        die.click(lambda: (random.randrange(800), None), None, [picture, upload], **private)
     source.input(lambda: (None, None), None, [upload_a, upload_b], **private)
     model.input(other_model, model, [source, class_a, class_b], **private)
+    dependent = [model, source, class_a, class_b]
+    own.change(lambda name: [offered(name, able), *other_model(name)], own, dependent, **private)
 
     measuring = measure.click(
         path_distance,
@@ -553,9 +555,10 @@ def build(models: dict[str, Model]) -> None:
     halt.click(None, cancels=[measuring]).then(None, js=stops("path-distance"))
 
 
+@plainly
 def other_model(name: str) -> tuple[gr.Radio, gr.Dropdown, gr.Dropdown]:
     """The choices that a model has."""
-    model = MODELS[name]
+    model = model_named(name)
     start, choices = default_walk(model), source_choices(model)
     return (
         gr.Radio(choices, value=choices[0][1]),

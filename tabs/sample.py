@@ -20,10 +20,10 @@ from .widgets.html import busy, data_uri, figure, gif_uri, mapping, notice, pixe
 from .widgets.neighbours import neighbours_html
 from .widgets.player import Pictures, evenly, player
 from .widgets.recipes import actions, settings_from
-from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, filmed, frames, model_named
+from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, filmed, frames, model_named, offered
 from .widgets.turn import Shown, just_shown, remembering, settles, stops, waits
 
-TABS = ("forward", "sample", "compare", "interpolate", "evaluate", "score")  # what a link can open
+TABS = ("forward", "sample", "compare", "interpolate", "evaluate", "training", "score")  # what a link can open
 BOX = 470  # side of the two pictures, in page pixels
 MOMENTS, REST = 20, 12  # frames of the animation, and how many more its last one stays
 SIDE = 262  # and of those at the result's side
@@ -99,7 +99,7 @@ def done_html(settings: Settings, film: Film) -> str:
         '<p class="note">Noise predicted = (x<sub>t</sub> − α x<sub>0</sub>) / σ, with x<sub>0</sub> as predicted.</p>'
     )
     take = actions(settings, file, png=data_uri(large, settings._asdict()), gif=animation(settings, film))
-    near = neighbours_html(MODELS[settings.model], last.x)
+    near = neighbours_html(model_named(settings.model), last.x)
     return f'<div class="done">{run}<p class="line">{describe(settings, last)}</p>{take}{mapping()}{noise}{near}</div>'
 
 
@@ -111,7 +111,7 @@ def animation(settings: Settings, film: Film) -> str:
 
 def classes_of(settings: Settings) -> list[str]:
     """The class that each image was asked for; "none" where there was none."""
-    names = MODELS[settings.model].classes
+    names = model_named(settings.model).classes
     every = settings.cls == "all" and names
     return [names[k % len(names)] if every else settings.cls for k in range(settings.count)]
 
@@ -172,7 +172,7 @@ def first_result() -> str:
 
 def opened(settings: Settings) -> list:
     """Updates of the controls that show these settings, and of what makes them run."""
-    model = MODELS[settings.model]
+    model = model_named(settings.model)
     return [
         time.time(),
         settings.model,
@@ -180,6 +180,19 @@ def opened(settings: Settings) -> list:
         *settings[2:8],
         gr.Dropdown(spacing_choices(model), value=settings.spacing),
     ]
+
+
+def open_own(name: str) -> list:
+    """The model that a visitor has just trained, with the settings that the tab opens with."""
+    again, _, *others = opened(Settings(name))
+    return [again, offered(name, MODELS), *others]
+
+
+@plainly
+def other_model(name: str) -> tuple[gr.Radio, gr.Dropdown]:
+    """The choices that a model has."""
+    model = model_named(name)
+    return chips(model), gr.Dropdown(spacing_choices(model), value="lam")
 
 
 def open_tab(request: gr.Request) -> gr.Tabs:
@@ -209,15 +222,15 @@ def open_picture(path: str | None) -> list:
 
 
 def sample_again(again: float, *inputs) -> Iterator[tuple[str, dict]]:
-    """`sample`, if a link or a picture has just set the controls; a page that opens as usual has its result already."""
+    """`sample`, if something else than a hand has just set the controls: a page that opens as usual has its result."""
     if again:
         yield from sample(*inputs)
     else:
         yield gr.skip(), gr.skip()
 
 
-def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs) -> None:
-    """The tab's controls on the left and its stage on the right."""
+def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.State) -> None:
+    """The tab's controls on the left and its stage on the right; `own` is the name of the visitor's own model."""
     names = list(models)
     start = Settings(names[0] if names else "")
     with gr.Row(elem_classes="work"):
@@ -292,17 +305,13 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs) -> None:
     )  # fmt: skip
     pressed = go.click(sample, [*controls, shown], outputs, api_name="sample", **once)
     die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")
-    model.input(
-        lambda name: (chips(models[name]), gr.Dropdown(spacing_choices(models[name]), value="lam")),
-        model,
-        [cls, spacing],
-        api_visibility="private",
-    )
+    model.input(other_model, model, [cls, spacing], api_visibility="private")
     page.load(open_tab, None, tabs, api_visibility="private", show_progress="hidden")
     opened = []
     for setting in (
         page.load(open_link, None, [again, *controls], api_visibility="private", show_progress="hidden"),
         picture.change(open_picture, picture, [again, *controls], api_visibility="private", show_progress="hidden"),
+        own.change(open_own, own, [again, *controls], api_visibility="private", show_progress="hidden"),
     ):
         setting.success(None, cancels=[changed])  # what the first of the controls to be set has begun
         opened.append(setting.success(sample_again, [again, *controls], outputs, **private))

@@ -23,7 +23,7 @@ from diffusion_core.images import to_uint8
 from diffusion_core.networks import UNet
 from diffusion_core.plane import PRESETS, data_of
 from diffusion_core.schedules import SCHEDULES, VPLinear
-from tabs import evaluate, forward, interpolate, score
+from tabs import evaluate, forward, interpolate, score, training
 from tabs.widgets.runs import JUDGES, MODELS, Film, Frame, Settings, frames
 from tabs.widgets.turn import remembering
 
@@ -64,10 +64,11 @@ def test_the_public_endpoints_are_these_and_each_says_what_it_does(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(endpoints) == {
         "/forward", "/picture", "/upload", "/sample", "/race", "/interpolate", "/path_distance", "/evaluate",
-        "/train_score", "/sample_score",
+        "/train_score", "/sample_score", "/train_digits",
     }  # fmt: skip
     handlers = (forward.forward, forward.another, forward.upload, app.sample.sample, evaluate.evaluate)
     handlers += (interpolate.interpolate, interpolate.path_distance, score.train_score, score.sample_score)
+    handlers += (training.train_digits,)
     for function in (*handlers, app.compare.race):
         assert len(function.__doc__) > 60
 

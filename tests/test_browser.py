@@ -518,3 +518,46 @@ def test_samples_are_judged_on_the_page_beside_real_images_and_noise_and_join_th
     assert "not an FID" in page.locator("#evaluate-stage").inner_text()
     page.locator("#evaluate-table").get_by_text("this visit").first.wait_for(state="attached")
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def test_losses_are_drawn_and_follow_their_controls(page):
+    open_tab(page, "Training")
+    page.wait_for_selector("#training-history svg.plot")
+    words = "document.querySelector('#training-history').textContent"  # which has the plots' words too
+    page.locator("#log-axis input[value=seconds]").check()
+    page.wait_for_function(f"{words}.includes('minutes, log scale')")
+    page.locator("#logged-runs").get_by_label("mnist").uncheck()
+    page.wait_for_function(f"!{words}.includes('MNIST') && {words}.includes('CIFAR-10')")
+    page.locator("#closely input[value=cifar10]").check()
+    page.wait_for_function(
+        "document.querySelector('#training-closely').innerText.includes('cifar10: where it is hard')"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def test_a_run_in_the_page_can_be_stopped_and_used_by_its_visitor_alone(page, url, browser):
+    open_tab(page, "Training")
+    page.locator("#train-digits").click()
+    page.wait_for_selector("#live-stage .growth img >> nth=2", timeout=60_000)  # the data, a row that stays, the latest
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    page.locator("#stop-digits").click()
+    page.wait_for_selector(".stage[data-run=stopped] #live-stage .stop-word")
+    line = page.locator("#live-stage .line").first.inner_text()
+    assert "Stopped at" in line and "left" not in line
+    page.locator("#use-digits").click()
+    page.wait_for_selector("#sample-stage .note:has-text('of your visit only')", timeout=60_000)  # drawn by it
+    model = page.get_by_label("Model").first
+    name = model.input_value()
+    assert name.startswith("digits, yours (")
+    for tab, stage in (("Compare", "#compare-stage"), ("Interpolate", "#interpolate-stage")):
+        open_tab(page, tab)
+        page.wait_for_selector(stage)
+        assert page.locator(".tabitem:visible").get_by_label("Model").first.input_value() == name
+    other = browser.new_page()
+    other.goto(url)
+    other.wait_for_selector("#forward-stage img")
+    open_tab(other, "Sample")
+    other.get_by_label("Model").first.click()
+    offered = other.get_by_role("option").all_inner_texts()
+    assert any("mnist" in choice for choice in offered) and not any("yours" in choice for choice in offered)
+    other.close()

@@ -28,7 +28,7 @@ def test_a_formula_has_its_control_and_shows_what_is_in_it(controls, name):
 
 def test_the_page_is_told_formulas_by_the_labels_that_it_shows(controls):
     page = app.launch_options()["head"]
-    for name in ("schedule", "sampler", "objective"):
+    for name in ("schedule", "sampler", "objective", "live-schedule"):
         for label, value in controls[name]["choices"]:
             if controls[name]["kind"] == "dropdown":
                 assert f'"{label}": ' in page, value

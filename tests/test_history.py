@@ -1,12 +1,13 @@
 """The log and the pictures that training leaves behind come back as they were written."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from diffusion_core.checkpoint import Model
 from diffusion_core.denoisers import NetDenoiser
-from diffusion_core.history import Growth, Log, read_log
+from diffusion_core.history import Growth, Log, read_log, smoothed
 from diffusion_core.images import to_uint8
 from diffusion_core.networks import UNet
 from diffusion_core.samplers import generate
@@ -68,3 +69,13 @@ def test_rows_come_at_doubling_steps_and_later_ones_are_forgotten(tmp_path):
     assert growth.steps == [100, 200, 400] and len(growth.rows) == 3
     growth.rewind(0)
     assert growth.due(1)
+
+
+def test_smoothing_is_the_mean_of_neighbours_and_keeps_both_a_line_and_the_first_value():
+    values = np.random.default_rng(0).normal(size=30)
+    for width in (1, 4, 5, 99):
+        for k, mean in enumerate(smoothed(list(values), width)):
+            reach = min(k, width // 2)
+            assert mean == pytest.approx(values[k - reach : k + reach + 1].mean())
+    assert smoothed([3.0, 5.0, 7.0, 9.0, 8.5], 3)[:3] == pytest.approx([3, 5, 7])
+    assert smoothed([], 5) == []

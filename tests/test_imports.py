@@ -14,7 +14,7 @@ LAYERS = [  # a module imports from rows above its own only
     {"__init__", "schedules", "networks", "files", "metrics", "figures"},
     {"denoisers", "images", "autoencoder", "page"},
     {"mixtures", "samplers", "losses", "checkpoint", "data"},
-    {"interpolate", "classifier", "inception", "plane", "history", "diagnose"},
+    {"interpolate", "classifier", "inception", "plane", "history", "diagnose", "training"},
     {"evaluate", "fields"},
     {"paths"},
     {"experiments"},

@@ -11,7 +11,9 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,17 +24,21 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import train
+from diffusion_core import training
 from diffusion_core.checkpoint import load
 from diffusion_core.classifier import load_classifier
 from diffusion_core.data import ImageSet, load_images
+from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.history import Growth
 from diffusion_core.images import to_tensor
 from diffusion_core.losses import denoising_loss
 from diffusion_core.metrics import class_accuracy
-from diffusion_core.networks import UNet
+from diffusion_core.networks import UNet, ema_update
 from diffusion_core.plane import PRESETS
 from diffusion_core.schedules import VPLinear
-from train import RECIPES, Batch, Recipe, ema_update, learning_rate, main, parse, train_step
+from diffusion_core.training import Batch, Recipe, Training, build, learning_rate, train_for, train_step
+from diffusion_core.training import validation_loss as validation
+from train import RECIPES, main, parse
 
 ROOT = Path(train.__file__).parent
 TINY = Recipe("digits", steps=20, batch=8, width=8, patch=2, warmup=5, log_every=5, eval_every=10)
@@ -84,7 +90,7 @@ def stop_after(monkeypatch, steps: int, signum: int = signal.SIGTERM) -> None:
             os.kill(os.getpid(), signum)
         return train_step(*args)
 
-    monkeypatch.setattr(train, "train_step", step)
+    monkeypatch.setattr(training, "train_step", step)
 
 
 def start(*extra: str, recipe: Recipe) -> subprocess.Popen:
@@ -465,7 +471,7 @@ def test_a_run_begun_anew_or_gone_on_with_draws_no_row_twice(monkeypatch):
 
 def test_the_gradient_norm_in_the_log_is_that_before_clipping():
     recipe = replace(TINY, clip=1e-3)
-    D = train.build(recipe, load_images("digits"))
+    D = build(recipe, load_images("digits"))
     batch = batches(recipe)(0)
     grads = torch.autograd.grad(denoising_loss(D, *batch).mean(), D.net.parameters())
     norm = torch.cat([g.flatten() for g in grads]).norm()
@@ -487,6 +493,38 @@ def test_pictures_without_classes_train_an_unconditional_model(tmp_path):
     run("--dataset", "flat", "--data", str(tmp_path))
     model = load("checkpoints/digits.safetensors")
     assert model.classes == [] and model.shape == (3, 8, 8) and model.denoiser.net.num_classes == 0
+
+
+def test_at_the_end_of_its_time_a_run_no_longer_moves():
+    run = Training(TINY, load_images("digits"), CPU)
+    run.advance(run.batch(0), 0.0)
+    before = [p.clone() for p in run.net.parameters()]
+    run.advance(run.batch(1), 1.0)
+    assert all(map(torch.equal, before, run.net.parameters())) and run.step == 2
+
+
+def test_a_run_of_so_many_seconds_ends_with_them_and_the_rate_falls_over_them(monkeypatch):
+    clock, rates = count(step=0.5), []  # half a second from one look at the clock to the next
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    run = Training(replace(TINY, warmup=1), load_images("digits"), CPU)
+    monkeypatch.setattr(
+        training,
+        "train_step",
+        lambda D, optimizer, *rest: rates.append(optimizer.param_groups[0]["lr"]) or (torch.tensor(1.0),) * 2,
+    )
+    moments = list(train_for(run, 3.0))
+    assert [m.seconds for m in moments] == [0.5, 1.5, 2.5] and [m.step for m in moments] == [1, 2, 3]
+    assert rates == pytest.approx([TINY.lr * (1 - spent / 3) for spent in (0, 1, 2)])
+
+
+def test_the_model_of_a_run_is_its_averages_as_they_are_and_says_where_they_come_from():
+    run = Training(TINY, load_images("digits"), CPU)
+    run.advance(run.batch(0), 0.0)
+    model = run.model(minutes=2)
+    assert model.denoiser is run.ema and model.shape == (1, 8, 8) and model.classes == list("0123456789")
+    about = {"dataset": "digits", "recipe": asdict(TINY), "step": 1, "images": 8, "trained_on": 1614, "minutes": 2}
+    assert model.config == about
+    assert Training(replace(TINY, conditional=False), load_images("digits"), CPU).model().classes == []
 
 
 def test_resuming_without_a_state_says_so(capsys):
@@ -554,8 +592,8 @@ def test_the_checkpoint_holds_the_averages_in_half_precision_and_where_they_come
 def test_the_validation_loss_is_that_of_the_test_split_and_always_the_same(uninterrupted):
     D = load(uninterrupted / "checkpoints" / "digits.safetensors").denoiser
     test = load_images("digits", "test")
-    assert train.validation_loss(D, test, CPU) == train.validation_loss(D, test, CPU)
-    assert train.validation_loss(D, load_images("digits", "train"), CPU) != train.validation_loss(D, test, CPU)
+    assert validation(D, test, CPU) == validation(D, test, CPU)
+    assert validation(D, load_images("digits", "train"), CPU) != validation(D, test, CPU)
 
 
 def test_a_new_run_begins_a_new_log():
@@ -580,13 +618,13 @@ def _free_ports(n: int) -> list[int]:
         return [s.getsockname()[1] for s in sockets]
 
 
-def _net() -> train.NetDenoiser:
+def _net() -> NetDenoiser:
     """A tiny network whose every weight has a gradient."""
     torch.manual_seed(0)
     net = UNet(1, width=8, patch=2, num_classes=10)
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.1)
-    return train.NetDenoiser(net, VPLinear())
+    return NetDenoiser(net, VPLinear())
 
 
 class Keep:
@@ -608,7 +646,7 @@ def _exactly(device: torch.device) -> torch.autocast:
 
 
 def _one_process_of_two(rank: int, ports: list[int], folder: str) -> None:
-    train.mixed_precision = _exactly
+    training.mixed_precision = _exactly
     faulthandler.dump_traceback_later(60, exit=True)  # processes that wait for each other would wait for ever
     torch.set_num_threads(1)
     os.chdir(folder)
@@ -628,7 +666,7 @@ def _one_process_of_two(rank: int, ports: list[int], folder: str) -> None:
 
 
 def test_two_processes_have_the_gradient_of_one_on_the_whole_batch_and_train_the_same_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "mixed_precision", _exactly)
+    monkeypatch.setattr(training, "mixed_precision", _exactly)
     mp.spawn(_one_process_of_two, (_free_ports(3), str(tmp_path)), nprocs=2)
     D = _net()
     keep = Keep(D.net)

@@ -56,7 +56,7 @@ def slider(minimum: float, maximum: float, value: float, *, step: float, label: 
             raise gr.Error(
                 f"{label} must lie between {minimum:g} and {maximum:g}, not {payload}.", print_exception=False
             )
-        return int(payload) if step == 1 else float(payload)
+        return int(payload) if step % 1 == 0 else float(payload)
 
     control.preprocess = preprocess  # on the object: a subclass would have Gradio write a .pyi file beside this one
     return control

@@ -18,6 +18,14 @@ SLERP = (
 )
 LERP = "z = (1 − w) z<sub>A</sub> + w z<sub>B</sub>"
 CLASS = "c = (1 − w) c<sub>A</sub> + w c<sub>B</sub>"
+SCHEDULES = {
+    "vp_linear": "dx = −½ β x dt + √β dw, β = 0.1 + 19.9 t",
+    "vp_cosine": "α = cos(½ π (t + s) / (1 + s)) / cos(½ π s / (1 + s)), s = 0.008, σ² = 1 − α²",
+    "vp_quadratic": "dx = −½ β x dt + √β dw, √β = √0.1 + (√30 − √0.1) t",
+    "sub_vp": "α as VP's with linear beta, σ = 1 − α²",
+    "ve": "α = 1, σ = 0.01 · 5000<sup>t</sup>",
+    "discrete": "α² = Π (1 − β<sub>i</sub>), β from 0.0001 to 0.02 in 1000 levels",
+}
 
 # What the tabs that run a sampler have in common: by the end of the elem_id
 SAMPLING = {
@@ -39,14 +47,7 @@ SAMPLING = {
 FORMULAS: dict[str, str | dict[str, str]] = {
     # Forward
     "t": "x<sub>t</sub> = α({}) x<sub>0</sub> + σ({}) ε",
-    "schedule": {
-        "vp_linear": "dx = −½ β x dt + √β dw, β = 0.1 + 19.9 t",
-        "vp_cosine": "α = cos(½ π (t + s) / (1 + s)) / cos(½ π s / (1 + s)), s = 0.008, σ² = 1 − α²",
-        "vp_quadratic": "dx = −½ β x dt + √β dw, √β = √0.1 + (√30 − √0.1) t",
-        "sub_vp": "α as VP's with linear beta, σ = 1 − α²",
-        "ve": "α = 1, σ = 0.01 · 5000<sup>t</sup>",
-        "discrete": "α² = Π (1 − β<sub>i</sub>), β from 0.0001 to 0.02 in 1000 levels",
-    },
+    "schedule": SCHEDULES,
     "noise-seed": "ε ~ N(0, I), seed {}",
     # Sample
     "class": "D(x, t, c), c = {}",
@@ -65,6 +66,19 @@ FORMULAS: dict[str, str | dict[str, str]] = {
     # Evaluate
     **{f"evaluate-{control}": SAMPLING[control] for control in ("sampler", "steps", "guidance")},
     "evaluate-n": "d² = |μ − μ'|² + tr(Σ + Σ' − 2 (Σ Σ')<sup>½</sup>), μ, Σ from n = {}",
+    # Training
+    "live-lr": "w ← w − η Adam(∇L), η = {} · min(1, step / 20) · (1 − time / total)",
+    "live-prediction": {
+        "v": "target v = α ε − σ x<sub>0</sub>; D = α x<sub>t</sub> − σ v",
+        "eps": "target ε; D = (x<sub>t</sub> − σ ε) / α",
+        "x0": "target x<sub>0</sub>; D = x<sub>0</sub>",
+    },
+    "live-loss": {
+        "l2": "E |prediction − target|²",
+        "l1": "E |prediction − target|",
+        "huber": "E [½ e² where |e| < 1, else |e| − ½], e = prediction − target",
+    },
+    "live-schedule": {name: SCHEDULES[name] for name in ("vp_linear", "vp_cosine", "vp_quadratic")},
     # Score
     "score-sigma": "s(x) = ∇log ∫ p(x<sub>0</sub>) N(x; x<sub>0</sub>, {}²) dx<sub>0</sub>",
     "objective": {

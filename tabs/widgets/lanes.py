@@ -13,7 +13,7 @@ from .plots import Series, points
 from .race import REFERENCE, Lane, calls_of
 from .recipes import link, race_link
 from .results import short
-from .runs import MODELS, SPACING_NAMES, Settings
+from .runs import MODELS, SPACING_NAMES, Settings, model_named
 
 HALFWAY, WHOLE = 20, 40  # the demonstration's two numbers of steps
 N = 100  # images that a Fréchet distance is measured on
@@ -63,7 +63,8 @@ def running_html(lanes: dict[str, Lane]) -> str:
     columns, box = layout(lanes)
     shown = []
     for name, lane in lanes.items():
-        x = lane.film.last.x if lane.film.last else torch.zeros(lane.settings.count, *MODELS[lane.settings.model].shape)
+        s = lane.settings
+        x = lane.film.last.x if lane.film.last else torch.zeros(s.count, *model_named(s.model).shape)
         x0 = lane.film.last.x0 if lane.film.last else x
         about = SAMPLERS[lane.settings.sampler].label
         options = dict(box=box, small_box=160, columns=columns)
@@ -109,6 +110,8 @@ def race_html(lanes: dict[str, Lane], demonstration: bool = False) -> str:
 
 def take_away(lanes: dict[str, Lane]) -> str:
     """A link to this very race; pictures and Python of a single lane are in the Sample tab, where its row leads."""
+    if any(lane.settings.model not in MODELS for lane in lanes.values()):
+        return ""  # a visitor's own model: no link leads to it
     address = html.escape(race_link({name: lane.settings for name, lane in lanes.items()}))
     return f'<p class="line actions"><button type="button" data-copy-link="{address}">Copy link</button></p>'
 
@@ -190,7 +193,7 @@ def about(s: Settings) -> str:
         f"eta {s.eta:g}" if sampler.uses_eta else "",
         SPACING_NAMES[s.spacing] if sampler.calls else "own steps",
     ]
-    again = f'<a href="{html.escape(link(s))}" target="_blank">open in Sample</a>'
+    again = f'<a href="{html.escape(link(s))}" target="_blank">open in Sample</a>' if s.model in MODELS else ""
     return f"<small>{', '.join(filter(None, parts))}</small><small>{again}</small>"
 
 

@@ -1,6 +1,7 @@
 """Small plots as SVG text: they follow the page's light and dark colours and cost a millisecond, as dragging needs."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,12 +44,12 @@ class Frame:
         """The plot; x_ticks are places and their names, by default round numbers."""
         x0, x1, y0, y1 = LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, TOP
         at_x, at_y = ((_log_ticks if axis in self.log else _ticks) for axis in "xy")
-        x_ticks = [(v, f"{v:g}") for v in at_x(*self.x_range)] if x_ticks is None else x_ticks
+        x_ticks = [(v, _name(v)) for v in at_x(*self.x_range)] if x_ticks is None else x_ticks
         ticks = "".join(
             f'<text x="{self.x(v):.1f}" y="{y0 + 14}" text-anchor="middle">{name}</text>' for v, name in x_ticks
         ) + "".join(
             f'<path class="axis" d="M{x0} {self.y(v):.1f}H{x1}"/>'
-            f'<text x="{x0 - 5}" y="{self.y(v) + 3.5:.1f}" text-anchor="end">{v:g}</text>'
+            f'<text x="{x0 - 5}" y="{self.y(v) + 3.5:.1f}" text-anchor="end">{_name(v)}</text>'
             for v in at_y(*self.y_range)
         )
         clip = f"inside-{self.title.split()[0].lower()}"
@@ -67,11 +68,20 @@ def _share(v, ends: tuple[float, float], log: bool):
     return np.log(v / a) / math.log(b / a) if log else (v - a) / (b - a)
 
 
+def _name(v: float) -> str:
+    """A tick's number: 0.05, 2000, 20k, 5M."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(v) >= max(unit, 1e4):
+            return f"{v / unit:g}{letter}"
+    return f"{v:g}"
+
+
 def _log_ticks(a: float, b: float) -> list[float]:
-    """Powers of ten from a to b, or if they are few 1, 2 and 5 times these."""
+    """Powers of ten from a to b; if they are few 1, 2 and 5 times these, and round numbers if those are few too."""
     tens = [10.0**k for k in range(math.floor(math.log10(a)), math.ceil(math.log10(b)) + 1)]
     inside = [v for v in tens if a <= v <= b]
-    return inside if len(inside) > 2 else [m * v for v in tens for m in (1, 2, 5) if a <= m * v <= b]
+    finer = inside if len(inside) > 2 else [m * v for v in tens for m in (1, 2, 5) if a <= m * v <= b]
+    return finer if len(finer) > 1 else _ticks(a, b)
 
 
 def _ticks(a: float, b: float) -> list[float]:
@@ -136,11 +146,12 @@ class Series(NamedTuple):
     high: tuple[float, ...] = ()
     dash: str = ""
     marks: bool = True
+    size: float = 4  # radius of the marks
 
 
-def points(series: list[Series], frame: Frame, description: str) -> str:
-    """Measured points with their intervals; each series is named at its last point."""
-    body = []
+def points(series: list[Series], frame: Frame, description: str, lines: Sequence[Curve] = ()) -> str:
+    """Measured points with their intervals, over `lines`; each series is named at its last point."""
+    body = [_line(c, frame) for c in lines]
     for s in series:
         x, y = np.array(s.x, float), np.array(s.y, float)
         if len(x) > 1:
@@ -149,8 +160,11 @@ def points(series: list[Series], frame: Frame, description: str) -> str:
             bar = f"M{frame.x(a):.1f} {frame.y(low):.1f}V{frame.y(high):.1f}"
             body.append(f'<path class="{s.kind} interval" d="{bar}"/>')
         for a, b in zip(x, y, strict=True) if s.marks else ():
-            title = f"<title>{s.label} {b:.4g} at {a:.4g}</title>"
-            body.append(f'<circle class="{s.kind}" cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="4">{title}</circle>')
+            title, place = (
+                f"<title>{s.label} {b:.4g} at {a:.4g}</title>",
+                f'cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}"',
+            )
+            body.append(f'<circle class="{s.kind}" {place} r="{s.size:g}">{title}</circle>')
         if s.label:
             px, py = frame.x(x[-1]), frame.y(y[-1])
             right = px + 7 * (len(s.label) + 1) > WIDTH - RIGHT  # no room for it at the point's right
@@ -159,6 +173,11 @@ def points(series: list[Series], frame: Frame, description: str) -> str:
                 f'text-anchor="{"end" if right else "start"}">{s.label}</text>'
             )
     return frame.svg("".join(body), description)
+
+
+def _line(c: Curve, frame: Frame) -> str:
+    style, d = "curve" if c.bold else "other", frame.path(np.asarray(c.x, float), np.asarray(c.y, float))
+    return f'<path class="{c.kind} {style}" stroke-dasharray="{c.dash}" d="{d}"><title>{c.label}</title></path>'
 
 
 def traces(
@@ -173,13 +192,20 @@ def traces(
         (x.min(), max(x.max(), x.min() + 1e-9)), (lo if from_zero else lo - room, hi + room), title, x_label, log
     )
     body = "".join(
-        f'<path class="{c.kind} {"curve" if c.bold else "other"}" stroke-dasharray="{c.dash}" '
-        f'd="{frame.path(np.asarray(c.x, float), np.asarray(c.y, float))}"><title>{c.label}</title></path>'
-        + (f'<circle class="{c.kind}" cx="{frame.x(c.x[0]):.1f}" cy="{frame.y(c.y[0]):.1f}" r="4"/>')
-        * (len(c.x) == 1)
+        _line(c, frame)
+        + (f'<circle class="{c.kind}" cx="{frame.x(c.x[0]):.1f}" cy="{frame.y(c.y[0]):.1f}" r="4"/>') * (len(c.x) == 1)
         for c in lines
     )
     return frame.svg(body, description)
+
+
+def around(*values: Sequence[float], log: bool = False) -> tuple[float, float]:
+    """The ends of an axis that holds all values, with some room; `log` is for one that is logarithmic."""
+    every = np.concatenate([np.asarray(v, float) for v in values])
+    every = np.log(every) if log else every
+    room = 0.06 * (np.ptp(every) or 1)
+    ends = every.min() - room, every.max() + room
+    return tuple(float(math.exp(end) if log else end) for end in ends)
 
 
 def share_bars(true: list[float], found: dict[str, list[float]], title: str, x_label: str, description: str) -> str:

@@ -79,10 +79,13 @@ grid(model.codec.decode(last.x)).save("samples.png")
 
 def actions(settings: Settings, file: str, **pictures: str) -> str:
     """What one can take away of a run: pictures (data URIs by file type), a link to it, the lines that repeat it."""
-    address, code = html.escape(link(settings)), html.escape(python(settings))
     links = "".join(
         f'<a download="{file}.{kind}" href="{uri}">Download {kind.upper()}</a>' for kind, uri in pictures.items()
     )
+    if settings.model not in MODELS:
+        note = "This model is of your visit only: no link leads to it. train.py digits makes one that lasts."
+        return f'<p class="line actions">{links}</p><p class="note">{note}</p>'
+    address, code = html.escape(link(settings)), html.escape(python(settings))
     return (
         f'<p class="line actions">{links}'
         f'<button type="button" data-copy-link="{address}">Copy link</button>'

@@ -1,11 +1,14 @@
 """Running a model for the page: the settings of a run, its steps, and one line that says what a run was."""
 
+import copy
 import math
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+import gradio as gr
 import torch
 from torch import Tensor
 
@@ -20,6 +23,9 @@ from .controls import gpu
 
 MODELS: dict[str, Model] = {}  # filled once, when the app starts
 JUDGES: dict[str, Judge] = {}  # by data set; filled likewise
+OWN: dict[str, Model] = {}  # trained in the page, by names that only the visitor who trained them is told
+YOURS = "digits, yours"  # what these names begin with
+MOST_OWN = 16  # of these are kept, the latest
 SPACING_NAMES = {
     "lam": "even in log-SNR",
     "t": "even in t",
@@ -30,10 +36,32 @@ SPACING_NAMES = {
 
 
 def model_named(name: str) -> Model:
-    """Raises ValueError, naming those there are, for a name that is none of theirs."""
-    if name not in MODELS:
+    """A shipped model, or a visitor's own. Raises ValueError, naming the shipped ones, for a name of neither."""
+    model = MODELS.get(name) or OWN.get(name)
+    if model is None and str(name).startswith(YOURS):
+        raise ValueError(f"The model {name!r} is no longer kept; train it again on the Training tab.")
+    if model is None:
         raise ValueError(f"There is no model {name!r}; there is {', '.join(MODELS) or 'none: train.py makes one'}.")
-    return MODELS[name]
+    return model
+
+
+def adopt(model: Model) -> str:
+    """Keep a model that a visitor has trained; returns the name to ask for it by, which nobody guesses."""
+    name = f"{YOURS} ({secrets.token_hex(4)})"
+    OWN[name] = copy.deepcopy(model)
+    while len(OWN) > MOST_OWN:
+        forget(next(iter(OWN)))
+    return name
+
+
+def offered(name: str, shipped: Iterable[str]) -> gr.Dropdown:
+    """The update of a tab's choice of models for the visitor who has trained `name`, which is chosen."""
+    return gr.Dropdown([*shipped, name], value=name, visible=True)
+
+
+def forget(name: str | None) -> None:
+    """Drop a visitor's own model, if there is one of that name."""
+    OWN.pop(name, None)
 
 
 def judge_of(model: Model) -> Judge | None:
@@ -106,7 +134,7 @@ class Film:
 @gpu(duration=60)
 def frames(settings: Settings) -> Iterator[Frame]:
     """The steps of a run. Raises ValueError for settings that make no sense."""
-    model = MODELS[settings.model]
+    model = model_named(settings.model)
     cond = model.conditions(settings.cls, settings.count)
     D = Clipped(Guided(model.denoiser, settings.guidance))
     run = generate(

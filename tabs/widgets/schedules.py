@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from statistics import median
 
+from .learning import key_line
 from .plots import Curve, traces
 
 KINDS = {"vp_linear": ("data", "linear", ""), "vp_cosine": ("noise", "cosine", "7 3"),
@@ -33,11 +34,11 @@ def schedules_html(path: Path) -> str:
         traces(curves("steps", "grad_norm"), "Gradient norm, smoothed", "step", "Gradient norm by step", log="xy"),
         traces(curves(levels, "errors"), "Error of v on test images", "log(σ / α)", "Error by noise level", log="y"),
     ]  # fmt: skip
-    legend = ", ".join(f'<b class="{kind}">{label}</b>' for kind, label, _ in KINDS.values())
+    legend = ", ".join(f"{key_line(kind, dash)}<b>{label}</b>" for kind, label, dash in KINDS.values())
     return (
         f'<div class="schedules"><p class="line">{legend}: {found["data"]}, {found["prediction"]} prediction, times '
         f"uniform in t, {found['steps']:,} steps of {found['batch']} images, {len(found['seeds'])} seeds each.</p>"
-        f'<div class="plots wide">{"".join(plots)}</div>{table(runs)}'
+        f'<div class="plots">{"".join(plots)}</div>{table(runs)}'
         f'<p class="note">Medians, with the range over the seeds. {found["judge"]}. Unsteady: the 90th over the 10th '
         "percentile of the gradient's norm in the second half. The linear schedule looks most at high noise, where the "
         "error is what images differ by and no training lowers it; the cosine where images take shape, and draws the "
@@ -49,9 +50,9 @@ def schedules_html(path: Path) -> str:
 def table(runs: dict[str, list[dict]]) -> str:
     """What came of each schedule."""
     rows = "".join(
-        f'<tr><th class="{kind}">{label}</th>{cell([r["distance"] for r in runs[name]])}'
+        f"<tr><th>{key_line(kind, dash)}{label}</th>{cell([r['distance'] for r in runs[name]])}"
         f"{cell([100 * r['accuracy'] for r in runs[name]], ' %')}{cell([r['spread'] for r in runs[name]])}</tr>"
-        for name, (kind, label, _) in KINDS.items()
+        for name, (kind, label, dash) in KINDS.items()
     )
     heads = "".join(f"<th>{head}</th>" for head in ("", "Fréchet distance", "as asked", "unsteady"))
     return f'<div class="scroll"><table class="numbers ladder"><thead><tr>{heads}</tr></thead>{rows}</table></div>'

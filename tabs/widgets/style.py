@@ -99,7 +99,7 @@ footer .divider { display: none !important; }
 .strip-axis span { position: absolute; transform: translateX(-50%); white-space: nowrap; top: 8px; }
 .strip-axis .at { top: -1px; color: var(--accent); font-size: 0.7rem; line-height: 1; }
 .plots { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 20px; margin-top: 10px; }
-svg.plot { width: 100%; height: auto; display: block; font: 11px "IBM Plex Sans", system-ui, sans-serif; }
+svg.plot { width: 100%; height: auto; display: block; overflow: visible; font: 11px "IBM Plex Sans", system-ui, sans-serif; }
 svg.plot path { stroke: var(--own); fill: none; } svg.plot circle { fill: var(--own); stroke: var(--panel); stroke-width: 1.5; }
 svg.plot text { fill: var(--own, var(--faint)); } svg.plot .title { fill: var(--ink); font-size: 12px; font-weight: 700; }
 svg.plot g text { paint-order: stroke; stroke: var(--panel); stroke-width: 3px; stroke-linejoin: round; font-weight: 700; }
@@ -168,7 +168,7 @@ table.numbers td + td { color: var(--faint); } table.ladder td + td { color: inh
   border-radius: 999px; background: var(--accent); color: var(--panel); font-size: 0.85rem; animation: late 0.2s 0.7s backwards; }
 @keyframes late { from { opacity: 0; } }
 @media (prefers-reduced-motion: reduce) { *, .stage::after { transition: none !important; animation-duration: 0s !important; } }
-.stop-word { display: none; } [data-run=stopped] .stop-word { display: inline; } [data-run=stopped] .busy { display: none; }
+.stop-word { display: none; } [data-run=stopped] .stop-word { display: inline; } [data-run=stopped] .busy, [data-run=stopped] .until { display: none; }
 .player { display: flex; gap: 20px; flex-wrap: wrap; align-items: flex-start; }
 .player .side { flex: 1 1 320px; min-width: 0; } .player .panels { display: flex; gap: 20px; flex-wrap: wrap; }
 .sheet-box { width: calc(var(--w) * var(--s) * 1px); height: calc(var(--h) * var(--s) * 1px); }
@@ -201,6 +201,20 @@ table.numbers td + td { color: var(--faint); } table.ladder td + td { color: inh
 .approach-a { --own: #c25400; } .approach-b { --own: #a8528a; } .approach-c { --own: #0072b2; }
 .dark .approach-a { --own: #f28a3c; } .dark .approach-b { --own: #e39ac4; } .dark .approach-c { --own: #56b4e9; }
 @media (min-width: 1101px) { .running.tall { min-height: 980px; } }
+.run-0 { --own: #0072b2; } .run-1 { --own: #c25400; } .run-2 { --own: #00805d; } .run-3 { --own: #a8528a; } .run-4 { --own: #8a6d00; }
+.run-5 { --own: #1b2430; } .dark .run-0 { --own: #56b4e9; } .dark .run-1 { --own: #f28a3c; } .dark .run-2 { --own: #2fc79a; }
+.dark .run-3 { --own: #e39ac4; } .dark .run-4 { --own: #f0e442; } .dark .run-5 { --own: #e8ecf1; }
+svg.plot .raw { stroke-width: 1; opacity: 0.3; } svg.plot .class-line { --own: var(--faint); stroke-width: 1; opacity: 0.5; }
+svg.key { display: inline-block; width: 30px; height: 8px; margin-right: 8px; vertical-align: middle; }
+@media (min-width: 601px) { .schedules .plots { grid-template-columns: repeat(2, minmax(0, 1fr)); max-width: 780px; } }
+.key.data { --own: var(--data); } .key.noise { --own: var(--noise); } .key.snr { --own: var(--snr); }
+svg.key path { stroke: var(--own); stroke-width: 2; fill: none; }
+.stage h3 { font-size: 0.95rem; font-weight: 700; margin: 22px 0 10px; color: var(--ink); }
+.growth { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 3px 12px; align-items: center; font-size: 0.82rem;
+          color: var(--faint); font-variant-numeric: tabular-nums; }
+.growth b { color: var(--ink); } .growth .pixels { max-width: 100%; height: auto; aspect-ratio: var(--w) / var(--h); }
+.growth div.pixels { background: transparent; outline: 1px dashed var(--line); outline-offset: -1px; }
+.growth > span { min-width: 96px; } .logs { margin-top: 14px; } .stage .logs td, .stage .logs td:first-child { white-space: nowrap; }
 .with-die .wrap-inner { min-height: 40px; }
 .second .legend { margin-bottom: 8px; }
 .warning { color: var(--noise); font-weight: 700; }
@@ -257,6 +271,7 @@ svg.plot .share { fill: var(--own); } svg.plot .truth { stroke: var(--ink); stro
   .strip-axis span:nth-child(even):not(.at) { display: none; }
 }
 @media (max-width: 600px) {
+  .growth > span { min-width: 0; width: 56px; } .growth .pixels { width: 100%; }
   .tab-container button { padding: 0 7px !important; font-size: 13px !important; } .head #explanations { margin: 0 !important; }
   .race .panels { grid-auto-flow: row; grid-template-rows: none; grid-template-columns: repeat(2, minmax(0, 1fr)); align-items: end; }
   .race .busy { width: 60px; } .lanes-table th { min-width: 130px; } .lanes-table td, .lanes-table thead th { white-space: normal; }

@@ -19,6 +19,7 @@ TABS = {  # what to wait for
     "Compare": "#compare-results .curves svg",  # after the reference run
     "Interpolate": "#interpolate-stage .player",
     "Evaluate": "#evaluate-stage .result",
+    "Training": "#training-history svg",
     "Score": "#score-particles canvas",
 }
 
