@@ -92,7 +92,7 @@ RECIPES = {
         "animals",
         size=64,
         per_class=20,
-        steps=20_000,
+        steps=12_000,
         batch=16,
         schedule="discrete",
         mults=(1, 2, 2),
