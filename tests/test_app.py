@@ -26,6 +26,7 @@ from diffusion_core.schedules import SCHEDULES, VPLinear
 from tabs import evaluate, forward, interpolate, score, training
 from tabs.widgets.runs import JUDGES, MODELS, Film, Frame, Settings, frames
 from tabs.widgets.turn import remembering
+from tests.helpers import picture_in, tiny_model
 
 PICTURE = np.arange(64, dtype=np.uint8).reshape(8, 8, 1) * 4
 SAMPLE = dict(
@@ -35,11 +36,7 @@ SAMPLE = dict(
 
 @pytest.fixture(scope="module")
 def tiny() -> Model:
-    torch.manual_seed(0)
-    net = UNet(channels=1, width=8, num_classes=2)
-    for p in net.parameters():  # as initialised, the class would make no difference yet
-        torch.nn.init.normal_(p, std=0.15)
-    return Model(NetDenoiser(net.eval().requires_grad_(False), VPLinear()), (1, 8, 8), ["cat", "dog"])
+    return tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +45,6 @@ def client(tiny) -> Client:
     _, url, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **app.launch_options())
     yield Client(url, verbose=False)
     page.close()
-
-
-def picture_in(uri: str) -> Image.Image:
-    image = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
-    image.load()
-    return image
 
 
 def run(client: Client, **changes) -> dict:

@@ -18,31 +18,23 @@ from PIL import Image
 import app
 from diffusion_core.checkpoint import Model
 from diffusion_core.classifier import Classifier, Judge, initialised
-from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.evaluate import reference
 from diffusion_core.images import grid
 from diffusion_core.metrics import rmse
-from diffusion_core.networks import UNet
 from diffusion_core.samplers import SAMPLERS
-from diffusion_core.schedules import VPLinear
 from tabs import compare
 from tabs.widgets import lanes as widget
 from tabs.widgets import race
 from tabs.widgets.recipes import race_link, settings_from
 from tabs.widgets.runs import Frame, Settings, frames
+from tests.helpers import tiny_model
 
 LANES = [{"sampler": "dpmpp_2m", "steps": 6}, {"sampler": "heun", "steps": 3}, {"sampler": "ddpm", "steps": 4}]
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Model:
-    torch.manual_seed(0)
-    net = UNet(channels=1, width=8, num_classes=2)
-    for p in net.parameters():
-        torch.nn.init.normal_(p, std=0.15)
-    model = Model(NetDenoiser(net.eval().requires_grad_(False), VPLinear()), (1, 8, 8), ["cat", "dog"])
-    model.config["dataset"] = "pets"
-    return model
+    return tiny_model(dataset="pets")
 
 
 @pytest.fixture(scope="module")

@@ -36,23 +36,15 @@ from diffusion_core.evaluate import (
 )
 from diffusion_core.images import to_tensor, to_uint8
 from diffusion_core.metrics import FeatureStats, Reference, frechet_distance
-from diffusion_core.networks import UNet
 from diffusion_core.samplers import generate
-from diffusion_core.schedules import Discrete, VPLinear
+from diffusion_core.schedules import Discrete
+from tests.helpers import tiny_model
 
 DIGITS = [str(k) for k in range(10)]
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def make_model() -> Model:
-    torch.manual_seed(0)
-    net = UNet(channels=1, width=8, num_classes=10)
-    for p in net.parameters():  # as initialised, neither noise nor class would make a difference yet
-        torch.nn.init.normal_(p, std=0.15)
-    return Model(NetDenoiser(net.eval().requires_grad_(False), VPLinear()), (1, 8, 8), DIGITS)
 
 
 def make_judge() -> Judge:
@@ -63,7 +55,7 @@ def make_judge() -> Judge:
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return make_model()
+    return tiny_model(DIGITS)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +106,7 @@ def test_the_shares_of_three_processes_are_the_samples_of_one(model, judge):
 def _one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    model, judge, plan = make_model(), make_judge(), Plan(steps=2, n=9)
+    model, judge, plan = tiny_model(DIGITS), make_judge(), Plan(steps=2, n=9)
     together = gather(finished(model, judge, plan, rank=rank, world=2))
     result = measure(judge, model, plan, together)
     with open(os.path.join(folder, f"{rank}.json"), "w") as file:

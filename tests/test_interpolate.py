@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
-from diffusion_core.denoisers import Guided, NetDenoiser
+from diffusion_core.denoisers import Guided
 from diffusion_core.interpolate import WAYS, decode, encode, follow, in_steps, lerp, slerp, walk
 from diffusion_core.mixtures import GaussianMixture, MixtureDenoiser
-from diffusion_core.networks import MLP, UNet
+from diffusion_core.networks import MLP
 from diffusion_core.samplers import ode, rk45, timesteps
 from diffusion_core.schedules import VPLinear
+from tests.helpers import tiny_model
 
 W = torch.linspace(0, 1, 9, dtype=torch.float64)
 
@@ -158,12 +159,8 @@ def test_a_latent_taken_earlier_is_the_same_quantile_of_the_marginal_there():
 # Classes on the way, and the three ways of decoding ---------------------------------------------------------------
 
 
-def network(classes=3):
-    torch.manual_seed(0)
-    net = UNet(1, width=8, num_classes=classes)
-    for p in net.parameters():
-        torch.nn.init.normal_(p, std=0.15)
-    return NetDenoiser(net.eval().requires_grad_(False), VPLinear())
+def network(classes=("cat", "dog", "emu")):
+    return tiny_model(classes).denoiser
 
 
 def weights(rows):
@@ -200,7 +197,7 @@ def test_what_moves_is_what_the_way_says():
 
 
 def test_a_model_without_classes_has_a_latent_path_only():
-    D, (a, b) = network(0), latents(2, 1, 1, 8, 8).float()
+    D, (a, b) = network(()), latents(2, 1, 1, 8, 8).float()
     path = walk(D, a, b, 1.0, WAYS["slerp"], W)
     for approach in "abc":
         *_, last = follow(approach, D, path, steps=2, guidance=2.0, seeds=[0])

@@ -14,13 +14,11 @@ from PIL import Image
 import app
 from diffusion_core.checkpoint import Model
 from diffusion_core.classifier import Classifier, Judge
-from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.evaluate import features
 from diffusion_core.metrics import FeatureStats, Reference
-from diffusion_core.networks import UNet
 from diffusion_core.paths import Walk
-from diffusion_core.schedules import VPLinear
 from tabs.widgets.runs import JUDGES
+from tests.helpers import picture_in, tiny_model
 
 PATH = dict(
     model="tiny", source="generated", class_a="cat", picture_a=1, class_b="dog", picture_b=2, way="slerp", depth=0.5,
@@ -31,12 +29,7 @@ MANY = {k: v for k, v in PATH.items() if not k.startswith("picture")} | {"pairs"
 
 @pytest.fixture(scope="module")
 def tiny() -> Model:
-    torch.manual_seed(0)
-    net = UNet(channels=1, width=8, num_classes=2)
-    for p in net.parameters():  # as initialised, the class would make no difference yet
-        torch.nn.init.normal_(p, std=0.15)
-    D = NetDenoiser(net.eval().requires_grad_(False), VPLinear())
-    return Model(D, (1, 8, 8), ["cat", "dog"], {"dataset": "toy"})
+    return tiny_model(dataset="toy")
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +49,6 @@ def client(tiny, toy_judge) -> Client:
     _, url, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **app.launch_options())
     yield Client(url, verbose=False)
     page.close()
-
-
-def picture_in(uri: str) -> Image.Image:
-    image = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
-    image.load()
-    return image
 
 
 def walked(client: Client, **changes) -> dict:

@@ -14,11 +14,9 @@ from diffusion_core.__main__ import main
 from diffusion_core.checkpoint import Model, save
 from diffusion_core.classifier import Classifier, Judge, save_classifier
 from diffusion_core.data import ImageSet
-from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.evaluate import features, logits
 from diffusion_core.images import read_recipe, to_tensor
 from diffusion_core.metrics import FeatureStats, Reference, atypicality, frechet_distance, psnr, rmse
-from diffusion_core.networks import UNet
 from diffusion_core.paths import (
     Walk,
     class_pairs,
@@ -31,8 +29,7 @@ from diffusion_core.paths import (
     real_between,
     worth,
 )
-from diffusion_core.schedules import VPLinear
-from tests.helpers import close, randn
+from tests.helpers import close, randn, tiny_model
 
 CLASSES = ["cat", "dog", "emu"]
 SPEC = Walk("cat", "emu", positions=3, steps=5, seed=2)
@@ -40,11 +37,7 @@ SPEC = Walk("cat", "emu", positions=3, steps=5, seed=2)
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    torch.manual_seed(0)
-    net = UNet(1, width=8, num_classes=3)
-    for p in net.parameters():
-        torch.nn.init.normal_(p, std=0.15)
-    return Model(NetDenoiser(net.eval().requires_grad_(False), VPLinear()), (1, 8, 8), CLASSES)
+    return tiny_model(CLASSES)
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,14 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from diffusion_core.checkpoint import Model, load, save
-from diffusion_core.denoisers import NetDenoiser
+from diffusion_core.checkpoint import load, save
 from diffusion_core.images import grid, read_recipe, save_png
-from diffusion_core.networks import UNet
-from diffusion_core.schedules import VPLinear
 from tabs.sample import classes_of, done_html
 from tabs.widgets.recipes import link, python, settings_from
 from tabs.widgets.runs import MODELS, Film, Settings, frames
+from tests.helpers import tiny_model
 
 SETTINGS = Settings("tiny", "dog", "ddim", 5, 1.5, 12, 3, 0.3, "karras")
 
@@ -26,11 +23,7 @@ SETTINGS = Settings("tiny", "dog", "ddim", 5, 1.5, 12, 3, 0.3, "karras")
 def _tiny_model(tmp_path, monkeypatch):
     """A model with two classes, among the page's and in checkpoints/ of an otherwise empty folder."""
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    net = UNet(channels=1, width=8, num_classes=2)
-    for p in net.parameters():
-        torch.nn.init.normal_(p, std=0.15)
-    save("checkpoints/tiny.safetensors", Model(NetDenoiser(net, VPLinear()), (1, 8, 8), ["cat", "big dog"]))
+    save("checkpoints/tiny.safetensors", tiny_model(("cat", "big dog")))
     monkeypatch.setitem(MODELS, "tiny", load("checkpoints/tiny.safetensors"))
 
 
@@ -64,7 +57,7 @@ def test_a_link_brings_back_every_setting():
 
 
 def test_a_link_without_a_model_is_of_the_first():
-    assert settings_from({"tab": "sample", "steps": "9"}) == Settings("tiny", steps=9)
+    assert settings_from({"tab": "sample", "steps": "9"}) == Settings(next(iter(MODELS)), steps=9)
 
 
 def test_a_picture_brings_back_every_setting():

@@ -25,11 +25,12 @@ from diffusion_core.diagnose import keep_loss_by_time, loss_by_time
 from diffusion_core.evaluate import Plan, draw, keep_result, measure, read_results, reference, steps_needed
 from diffusion_core.history import Growth, Log
 from diffusion_core.images import read_recipe
-from diffusion_core.networks import MLP, UNet
+from diffusion_core.networks import MLP
 from diffusion_core.page import Commands, Missing, Table, page
 from diffusion_core.paths import Walk
 from diffusion_core.report import SECTIONS
 from diffusion_core.schedules import Discrete, VPLinear
+from tests.helpers import tiny_model
 
 CLASSES = ["cat", "$dog$ <b>", "emu"]  # the second must not be taken for a formula, nor for HTML
 SIZES = ["--pairs", "2", "--over", "2"]
@@ -47,12 +48,9 @@ FACTS = {
 
 
 def untrained(classes=CLASSES, schedule=None, config=None) -> Model:
-    torch.manual_seed(0)
-    net = UNet(1, width=8, patch=2, num_classes=len(classes))
-    for p in net.parameters():
-        torch.nn.init.normal_(p, std=0.15)
-    D = NetDenoiser(net.eval().requires_grad_(False), schedule or VPLinear())
-    return Model(D, (1, 8, 8), list(classes), config or {})
+    model = tiny_model(classes, patch=2, schedule=schedule)
+    model.config.update(config or {})
+    return model
 
 
 @pytest.fixture(scope="module")

@@ -7,31 +7,24 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import app
 from diffusion_core.checkpoint import Model
-from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.images import grid
-from diffusion_core.networks import UNet
-from diffusion_core.schedules import VPLinear
 from tabs import talk
 from tabs.talk import SHOWS, Stop, filmed, read_talk, settings_of, shown
 from tabs.widgets import runs as running
 from tabs.widgets.player import GAP
 from tabs.widgets.runs import MODELS, Settings
+from tests.helpers import tiny_model
 
 RUN = dict(model="tiny", steps=3, count=2, seed=5)
 
 
 @pytest.fixture(autouse=True)
 def tiny() -> Model:
-    torch.manual_seed(0)
-    net = UNet(channels=1, width=8, num_classes=2)
-    for p in net.parameters():
-        torch.nn.init.normal_(p, std=0.15)
-    model = Model(NetDenoiser(net.eval().requires_grad_(False), VPLinear()), (1, 8, 8), ["cat", "dog"])
+    model = tiny_model()
     MODELS.clear()
     MODELS["tiny"] = model
     filmed.cache_clear()
