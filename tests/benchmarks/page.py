@@ -9,9 +9,17 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gradio_client import Client
+
+from diffusion_core.checkpoint import load
+from diffusion_core.denoisers import Guided
+from diffusion_core.samplers import generate
+
+from .peers import Clocked
+from .timing import table
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = dict(
@@ -62,6 +70,41 @@ def path(client: Client) -> tuple[float, float]:
         if first is None and about and about.get("step") == -1:
             first = time.perf_counter() - started
     return first, time.perf_counter() - started
+
+
+def crowd(url: str, clients: int) -> list[tuple[float, float]]:
+    """What `sampling` gives for each of several visitors who press Generate at once."""
+    visitors = [Client(url, verbose=False) for _ in range(clients)]
+    with ThreadPoolExecutor(clients) as pool:
+        return list(pool.map(sampling, visitors))
+
+
+def network_seconds() -> float:
+    """What the network alone takes of the same run, here, where no page is around it."""
+    model, s = load(ROOT / "checkpoints" / f"{SAMPLE['model']}.safetensors"), SAMPLE
+    net = Clocked(model.denoiser.net)
+    model.denoiser.net = net
+    for _ in generate(Guided(model.denoiser, s["guidance"]), (s["count"], *model.shape), s["sampler"], steps=s["steps"],
+                      seeds=list(range(s["count"])), cond=model.conditions(s["cls"], s["count"])):  # fmt: skip
+        pass
+    return net.seconds
+
+
+def end_to_end(runs: int = 5) -> str:
+    """A table: 16 guided images of the page's own endpoint for one, two and four visitors at once."""
+    app, client, _ = start()
+    try:
+        found = {n: [crowd(client.src, n) for _ in range(runs + 1)][1:] for n in (1, 2, 4)}
+        alone = [network_seconds() for _ in range(runs + 1)][1:]
+    finally:
+        app.terminate()
+    rows = []
+    for n, each in found.items():
+        first, last = [max(f for f, _ in visit) for visit in each], [max(t for _, t in visit) for visit in each]
+        share = f"{100 * statistics.median(alone) / statistics.median(last):.0f} %" if n == 1 else ""
+        rows.append([str(n), spread(first), spread(last), share])
+    heads = ["visitors at once, 16 digits in 20 guided steps each", "the last one's first preview", "all have theirs"]
+    return table([*heads, "network alone takes"], rows)
 
 
 def peak_memory(app: subprocess.Popen) -> float:
