@@ -26,7 +26,7 @@ WIDGETS = Path(__file__).parent / "widgets"
 HEAD = f"<script>{(WIDGETS / 'talk.js').read_text(encoding='utf-8')}</script>"
 CSS = (WIDGETS / "talk.css").read_text(encoding="utf-8")
 MOMENTS = 21  # of a picture on its way to noise
-WIDE, LARGE, SMALL = 880, 448, 300  # sides of the pictures, in page pixels
+WIDE, LARGE, MIDDLE, SMALL = 1160, 560, 432, 344  # sides of the pictures, in page pixels, for a 1440 x 900 window
 
 
 class Stop(NamedTuple):
@@ -105,7 +105,7 @@ def vary(over: str, values: list, at: int = 0, rows: list[dict] | None = None, *
         fixed = {key: value for key, value in row.items() if key != "label"}
         ran = [settings_of({**options, **fixed, over: value}) for value in values]
         films = [filmed(settings) for settings in ran]
-        box = {1: WIDE, 2: LARGE}.get(len(rows), SMALL)
+        box = {1: WIDE, 2: MIDDLE}.get(len(rows), SMALL)
         panels.append(Pictures(f"<b>{row['label']}</b>" if row["label"] else "", [f.last.x for f in films],
                                f"{row['label']} samples".strip(), box=box, columns=columns(ran[0])))  # fmt: skip
         for k, (settings, film) in enumerate(zip(ran, films, strict=True)):

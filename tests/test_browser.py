@@ -460,6 +460,10 @@ def test_the_talk_goes_from_its_first_stop_to_its_last_by_key_and_leaves_the_pag
         slide = page.locator(f"#stop-{k} .slide")
         assert slide.is_visible() and page.locator("#talk .slide:visible").count() == 1
         assert "cannot be shown" not in slide.inner_text()
+        if page.viewport_size["width"] > 960:  # a stop fits the screens that talks are given on
+            for width, height in ((1280, 720), (1440, 900)):
+                page.set_viewport_size({"width": width, "height": height})
+                assert page.evaluate("document.querySelector('#talk').scrollHeight") <= height
         page.keyboard.press("PageDown")
     assert page.locator(f"#stop-{stops - 1} .slide").is_visible()  # after the last there is nothing
     page.keyboard.press("ArrowLeft")
