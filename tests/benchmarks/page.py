@@ -19,7 +19,7 @@ from diffusion_core.denoisers import Guided
 from diffusion_core.samplers import generate
 
 from .peers import Clocked
-from .timing import table
+from .timing import interleaved, table
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = dict(
@@ -53,10 +53,10 @@ def slider(client: Client, moves: int = 50) -> list[float]:
     return seconds
 
 
-def sampling(client: Client) -> tuple[float, float]:
+def sampling(client: Client, **changes) -> tuple[float, float]:
     """Seconds to the first preview and to the images."""
     started = time.perf_counter()
-    job = client.submit(**SAMPLE, api_name="/sample")
+    job = client.submit(**SAMPLE | changes, api_name="/sample")
     next(iter(job))
     first = time.perf_counter() - started
     job.result()
@@ -70,6 +70,27 @@ def path(client: Client) -> tuple[float, float]:
         if first is None and about and about.get("step") == -1:
             first = time.perf_counter() - started
     return first, time.perf_counter() - started
+
+
+def preview_share(runs: int = 5) -> list[float]:
+    """By how many percent the previews make a run longer, run by run: with them and without, in turns."""
+    from app import demo  # noqa: F401  it fills the registry of models
+    from tabs.sample import sample
+    from tabs.widgets.runs import Settings, frames
+
+    settings = Settings(**SAMPLE)
+
+    def shown() -> None:
+        for _, about in sample(*settings):
+            if about["step"] == settings.steps:  # what follows is the result, not a preview
+                return
+
+    def bare() -> None:
+        for _ in frames(settings):
+            pass
+
+    times = interleaved({"shown": shown, "bare": bare}, runs)
+    return [100 * (a / b - 1) for a, b in zip(times["shown"].seconds, times["bare"].seconds, strict=True)]
 
 
 def crowd(url: str, clients: int) -> list[tuple[float, float]]:
@@ -122,17 +143,23 @@ def main() -> None:
     try:
         moves = slider(client)
         firsts, totals = zip(*(sampling(client) for _ in range(5)), strict=True)
+        _, auto = zip(*(sampling(client, steps=10, guidance=1 + k / 10) for k in range(5)), strict=True)
         rows, paths = zip(*(path(client) for _ in range(5)), strict=True)
         slowest = 1000 * statistics.quantiles(moves, n=10)[-1]
         print(f"start to first answer            {ready:.1f} s")
         print(f"one move of the t slider         {1000 * statistics.median(moves):.0f} ms, 90 % under {slowest:.0f} ms")
         print(f"16 digits, 20 steps, guidance 2  {spread(totals)}")
         print(f"  first preview after            {spread(firsts)}")
+        print(f"16 digits, 10 steps, guided      {spread(auto)}")
         print(f"a path of 9, three decodings     {spread(paths)}")
         print(f"  its first row after            {spread(rows)}")
         print(f"peak memory of the process       {peak_memory(app):.2f} GB")
     finally:
         app.terminate()
+    shares = preview_share()
+    print(
+        f"previews make a run longer by    {statistics.median(shares):.1f} % ({min(shares):.1f} to {max(shares):.1f})"
+    )
 
 
 if __name__ == "__main__":
