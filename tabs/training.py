@@ -73,7 +73,7 @@ def closely_html(name: str | None) -> str:
         title += rows_html(rows, w, h)
         title += '<p class="note">Each column is one seed and one class, 18 network calls without guidance.</p>'
     else:
-        title += notice(f"{name} was trained before such rows were kept; train.py keeps them now.")
+        title += notice(f"No rows of {name} are kept here; train.py writes them, as {name}-growth.png, when it trains.")
     title += f"<h3>{name}: where it is hard</h3>"
     try:
         found = read_loss_by_time(CHECKPOINTS / f"{name}.safetensors")

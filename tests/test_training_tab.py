@@ -130,7 +130,7 @@ def test_rows_of_samples_are_shown_pixel_by_pixel_under_their_steps(folder):
 
 def test_what_was_not_kept_is_said(folder):
     page = closely_html("mnist")
-    assert "trained before such rows were kept" in page and "has not been measured for mnist" in page
+    assert "No rows of mnist are kept here" in page and "has not been measured for mnist" in page
 
 
 def test_the_loss_by_t_is_drawn_with_its_intervals_of_95_percent(folder):
