@@ -43,10 +43,10 @@ def enlarge(pixels: np.ndarray, scale: int) -> Image.Image:
 
 
 def grid(x: Tensor, columns: int | None = None, *, scale: int = 1, gap: int = 1, ground: int = 128) -> Image.Image:
-    """Images [B, C, H, W] row by row, `gap` grey pixels between. Default: as near a square as can be."""
+    """Images [B, C, H, W] row by row, `gap` grey pixels between. Default: near a square, if possible without a hole."""
     tiles = to_uint8(x)
     b, h, w, c = tiles.shape
-    columns = min(b, columns or math.ceil(math.sqrt(b)))
+    columns = min(b, columns or _near_square(b))
     rows = math.ceil(b / columns)
     h, w = h * scale, w * scale
     canvas = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), ground, np.uint8)
@@ -54,6 +54,12 @@ def grid(x: Tensor, columns: int | None = None, *, scale: int = 1, gap: int = 1,
         top, left = k // columns * (h + gap), k % columns * (w + gap)
         canvas[top : top + h, left : left + w] = tile
     return enlarge(canvas, 1)
+
+
+def _near_square(b: int) -> int:
+    """Columns for b images: as few as make it no higher than wide, up to twice as wide if that fills every row."""
+    least = math.ceil(math.sqrt(b))
+    return next((c for c in range(least, math.isqrt(4 * b) + 1) if b % c == 0), least)
 
 
 def strip(x: Tensor, *, scale: int = 1, gap: int = 1) -> Image.Image:

@@ -221,12 +221,15 @@ def open_picture(path: str | None) -> list:
     return opened(settings_from(recipe))
 
 
-def sample_again(again: float, *inputs) -> Iterator[tuple[str, dict]]:
-    """`sample`, if something else than a hand has just set the controls: a page that opens as usual has its result."""
+def sample_again(again: float, *inputs) -> Iterator[tuple[str, dict, Shown]]:
+    """`sample`, if something else than a hand has just set the controls: a page that opens as usual has its result.
+
+    The controls' own changes ask for the same run: whichever comes second finds it shown.
+    """
     if again:
-        yield from sample(*inputs)
+        yield from remembering(sample)(*inputs)
     else:
-        yield gr.skip(), gr.skip()
+        yield gr.skip(), gr.skip(), gr.skip()
 
 
 def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.State) -> None:
@@ -300,7 +303,7 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.Stat
     numbers = [control.change for control in (steps, guidance, eta, count, seed)]  # by hand, key, arrow or die
     choices = [cls.input, sampler.input, spacing.input]
     changed = gr.on(
-        [*choices, *numbers], remembering(sample), controls, [*outputs, shown], api_name="changed",
+        [*choices, *numbers], remembering(sample), [*controls, shown], [*outputs, shown], api_name="changed",
         trigger_mode="always_last", **private,
     )  # fmt: skip
     pressed = go.click(sample, [*controls, shown], outputs, api_name="sample", **once)
@@ -314,7 +317,7 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.Stat
         own.change(open_own, own, [again, *controls], api_visibility="private", show_progress="hidden"),
     ):
         setting.success(None, cancels=[changed])  # what the first of the controls to be set has begun
-        opened.append(setting.success(sample_again, [again, *controls], outputs, **private))
+        opened.append(setting.success(sample_again, [again, *controls, shown], [*outputs, shown], **private))
     runs = [pressed, changed, *opened]
     for event in runs:
         event.then(None, js=settles("sample-stage"))

@@ -79,6 +79,9 @@ def test_what_a_change_has_just_drawn_a_button_does_not_draw_again(tiny, monkeyp
     settings = Settings("tiny", "cat", steps=2, count=1)
     *_, (_, _, shown) = remembering(app.sample.sample)(*settings)
     assert [*app.sample.sample(*settings, shown)] == [(gr.skip(), gr.skip())]
+    skipped = (gr.skip(), gr.skip(), gr.skip())
+    assert [*remembering(app.sample.sample)(*settings, shown)] == [skipped]  # nor does the change that a link makes
+    assert [*app.sample.sample_again(1.0, *settings, shown)] == [skipped]
     assert len([*app.sample.sample(*settings._replace(seed=8), shown)]) == 3
     assert len([*app.sample.sample(*settings, shown._replace(at=shown.at - 2))]) == 3
 

@@ -97,8 +97,11 @@ def test_a_grid_has_its_images_in_rows_on_a_ground_of_one_colour(channels):
     assert (image[ground] == 77).all()
 
 
-@pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (4, 2, 2), (5, 3, 2), (16, 4, 4)])
-def test_a_grid_is_as_near_a_square_as_can_be(count, columns, rows):
+@pytest.mark.parametrize(
+    ("count", "columns", "rows"),
+    [(1, 1, 1), (2, 2, 1), (4, 2, 2), (5, 3, 2), (7, 3, 3), (8, 4, 2), (10, 5, 2), (16, 4, 4), (64, 8, 8)],
+)
+def test_a_grid_is_near_a_square_and_has_no_hole_if_that_can_be(count, columns, rows):
     assert grid(torch.zeros(count, 1, 8, 8)).size == (columns * 9 - 1, rows * 9 - 1)
 
 

@@ -57,7 +57,7 @@ def test_only_images_that_the_recipe_drew_are_looked_at(images):
 def test_without_the_images_it_says_how_few_they_were(images, tmp_path, monkeypatch):
     monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path / "elsewhere"))
     neighbours._training_images.cache_clear()
-    assert "by heart: what it draws are close to copies. Put the data set into data/" in neighbours_html(
+    assert "by heart. What it draws are close to copies. Put the data set into data/" in neighbours_html(
         model(100), torch.zeros(2, 3, 8, 8)
     )
     page = neighbours_html(model(5000), torch.zeros(2, 3, 8, 8))

@@ -77,7 +77,7 @@ def test_the_page_gives_a_png_and_a_gif_with_the_recipe_of_what_they_show():
         Path(f"a.{kind}").write_bytes(base64.b64decode(data))
         assert settings_from(read_recipe(f"a.{kind}")) == settings
     with Image.open("a.gif") as moving:
-        assert moving.n_frames == 9 and moving.size == (2 * 16 + 1,) * 2
+        assert moving.n_frames == 9 and moving.size == (3 * 16 + 2, 16)
         moving.seek(8)
         assert np.array_equal(np.asarray(moving.convert("L")), np.asarray(grid(film.last.x, scale=2)))
 

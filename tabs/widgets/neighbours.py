@@ -13,7 +13,7 @@ from .html import figure, notice, pixels
 
 FEW = 10_000  # training images: of more, a network this size remembers little, and the search would take a second
 COPIES = 1000  # of fewer, samples are close to copies
-SHOWN, COLUMNS = 16, 4
+SHOWN, BOX = 16, 1000  # pairs at most, and the page pixels that they share
 
 
 @lru_cache(maxsize=4)
@@ -33,15 +33,17 @@ def neighbours_html(model: Model, x: torch.Tensor) -> str:
     if n > FEW:
         return ""
     known = _training_images(recipe["dataset"], *(recipe.get(k, 0) for k in ("size", "per_class", "seed")))
-    few = f"This model has seen {n:,} images" + (", so few that it knows them by heart: " if n < COPIES else ". ")
+    few = f"This model has seen {n:,} images" + (", so few that it knows them by heart. " if n < COPIES else ". ")
     if known is None:
-        rest = "what it draws are close to copies." if n < COPIES else ""
-        return notice(f"{few}{rest} Put the data set into data/ to see the nearest of them beside each sample.")
+        rest = "What it draws are close to copies. " if n < COPIES else ""
+        return notice(f"{few}{rest}Put the data set into data/ to see the nearest of them beside each sample.")
     x = x[:SHOWN]
     index, distance = nearest(x, known.images)
     pairs = torch.cat([x, to_tensor(known.images[index.numpy()])], dim=-1)
     low, high = distance.min().item(), distance.max().item()
-    picture = pixels(pairs, "Generated images, each with the training image nearest to it", 600, columns=COLUMNS, gap=3)
+    columns = 4 if x.shape[-1] <= 32 else 3
+    alt = "Generated images, each with the training image nearest to it"
+    picture = pixels(pairs, alt, BOX, columns=columns, gap=3)
     return (
         f'<div class="neighbours">{figure("<b>Generated</b>, and at its right the nearest training image", picture)}'
         f'<p class="note">{few}The nearest of them lies {low:.2f} to {high:.2f} away a pixel (root mean square; 0 is a '

@@ -24,9 +24,12 @@ class Shown(NamedTuple):
 def remembering(run: Callable[..., Iterator[tuple]]) -> Callable[..., Iterator[tuple]]:
     """The handler `run` for the change of a control: when its summary says finished, there comes a Shown with it.
 
-    While a field is empty, because something else is being typed into it, there is nothing to run.
+    While a field is empty, because something else is being typed into it, there is nothing to run. `run` may take the
+    Shown of before as its last input, `shown`.
     """
-    required = sum(p.default is p.empty for p in inspect.signature(run).parameters.values())
+    parameters = inspect.signature(run).parameters
+    required = sum(p.default is p.empty for p in parameters.values())
+    settings = len(parameters) - ("shown" in parameters)
 
     def handler(*inputs):
         if None in inputs[:required]:
@@ -34,7 +37,7 @@ def remembering(run: Callable[..., Iterator[tuple]]) -> Callable[..., Iterator[t
             return
         for page, about in run(*inputs):
             done = about.get("finished")
-            yield page, about, Shown(inputs, time.monotonic()) if done else gr.skip()
+            yield page, about, Shown(inputs[:settings], time.monotonic()) if done else gr.skip()
 
     return handler
 
