@@ -26,7 +26,7 @@ from .widgets.turn import Shown, just_shown, remembering, settles, stops, waits
 TABS = ("forward", "sample", "compare", "interpolate", "evaluate", "training", "score")  # what a link can open
 BOX = 470  # side of the two pictures, in page pixels
 MOMENTS, REST = 20, 12  # frames of the animation, and how many more its last one stays
-SIDE = 262  # and of those at the result's side
+LEAD, SIDE = 520, 262  # of the result, and of those at its side
 PREVIEW_GAP = 0.08  # seconds between two previews: more often only slows the run down
 
 
@@ -83,7 +83,7 @@ def done_html(settings: Settings, film: Film) -> str:
     run = player(
         [
             Pictures("<b>x<sub>t</sub></b>: at the last step, the samples", [f.x for f in frames],
-                     f"{settings.count} generated images {name}", box=BOX),
+                     f"{settings.count} generated images {name}", box=LEAD),
             Pictures("<b>x<sub>0</sub> predicted</b>", [f.x0 for f in frames],
                      "The images the network expects in the end", box=SIDE, small_box=150),
             Pictures("<b>noise predicted</b>", [f.eps for f in frames],
