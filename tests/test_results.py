@@ -5,8 +5,10 @@ import re
 from tabs.widgets.results import ladder_html
 
 
-def result(sampler: str, steps: int, distance: float, guidance: float = 1.0, eta: float = 0.0) -> dict:
-    plan = {"sampler": sampler, "steps": steps, "guidance": guidance, "eta": eta}
+def result(
+    sampler: str, steps: int, distance: float, guidance: float = 1.0, eta: float = 0.0, spacing: str = "lam"
+) -> dict:
+    plan = {"sampler": sampler, "steps": steps, "guidance": guidance, "eta": eta, "spacing": spacing}
     return {"plan": plan, "distance": distance, "interval": (0.9 * distance, 1.1 * distance), "n": 500}
 
 
@@ -15,6 +17,7 @@ def test_ddpm_and_ddim_stand_side_by_side_with_the_steps_that_are_enough():
         [
             result("ddim", 10, 4.0), result("ddim", 50, 2.0), result("ddpm", 10, 9.0), result("ddpm", 100, 2.1),
             result("ddim", 20, 1.0, guidance=2.0), result("ddim", 20, 1.0, eta=1.0), result("heun", 20, 1.0),
+            result("ddim", 10, 1.0, spacing="t"),
         ]
     )  # fmt: skip
     rows = [re.findall(r"<t[hd]>([^<]*)", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]

@@ -272,10 +272,12 @@ def calls_plot(results: list[dict]) -> list[str]:
 
 def ladder_html(results: list[dict]) -> str:
     """DDPM and DDIM step by step under the same conditions, and how few steps are nearly as good as the best."""
+    spacing = next((r["plan"]["spacing"] for r in results if r["plan"]["sampler"] == "ddpm"), None)
     found = {
         (r["plan"]["sampler"], r["plan"]["steps"]): r
         for r in results
         if r["plan"]["sampler"] in ("ddim", "ddpm") and r["plan"]["guidance"] == 1 and not r["plan"]["eta"]
+        if r["plan"]["spacing"] == spacing
     }
     steps = sorted({n for sampler, n in found if sampler == "ddpm"})
     if not steps:
