@@ -225,8 +225,11 @@ def used_html(name: str) -> str:
 # The tab ----------------------------------------------------------------------------------------------------------
 
 
-def build(models: dict[str, Model], tabs: gr.Tabs, own: gr.State) -> None:
-    """Two rows: how the shipped models were trained, and a run in the page, whose model's name goes to `own`."""
+def build(models: dict[str, Model], tabs: gr.Tabs, own: gr.State, tab: gr.Tab) -> None:
+    """Two rows: how the shipped models were trained, and a run in the page, whose model's name goes to `own`.
+
+    The digits are read when the tab is first looked at: the page itself starts without scikit-learn.
+    """
     names = list(logged())
     first = next((name for name in models if name in names), None)
     with gr.Row(elem_classes="work"):
@@ -276,13 +279,14 @@ def build(models: dict[str, Model], tabs: gr.Tabs, own: gr.State) -> None:
                 stop = gr.Button("Stop", elem_id="stop-digits", min_width=80)
             take = gr.Button("Use it in the other tabs", elem_id="use-digits")
         with gr.Column(elem_classes="stage"):
-            stage = gr.HTML(Live().html(), elem_id="live-stage")
+            stage = gr.HTML(notice("The digits to learn from come when this tab is opened."), elem_id="live-stage")
             used = gr.HTML("", elem_id="live-used")
     about, live = gr.JSON(visible=False), gr.State(None, time_to_live=3600)
 
     quiet = dict(api_visibility="private", show_progress="hidden")
     gr.on([runs.change, axis.change, width.change], history_html, [runs, axis, width], history,
           trigger_mode="always_last", concurrency_limit=4, **quiet)  # fmt: skip
+    tab.select(lambda live: gr.skip() if live else Live().html(), live, stage, **quiet)
     one.change(closely_html, one, closely, trigger_mode="always_last", **quiet)
     training = go.click(
         train_digits, [seconds, lr, prediction, loss, schedule], [stage, about, live], api_name="train_digits",
