@@ -28,7 +28,7 @@ from tqdm import tqdm
 from diffusion_core import fields
 from diffusion_core.checkpoint import Model, save
 from diffusion_core.classifier import save_classifier, train_classifier
-from diffusion_core.data import TITLES, draw_images, load_images
+from diffusion_core.data import TITLES, load_images, training_images
 from diffusion_core.evaluate import features, logits, reference
 from diffusion_core.files import read_checked, write_checked
 from diffusion_core.history import Growth, Log
@@ -177,10 +177,8 @@ class Run(Training):
     def __init__(self, name: str, recipe: Recipe, device: torch.device, root: str | None, out: Path, runs: Path):
         self.model_path, self.state_path = (folder / f"{name}.safetensors" for folder in (out, runs))
         self.log_path, self.growth_path = out / f"{name}.jsonl", out / f"{name}-growth.png"
-        data, self.test = (load_images(recipe.dataset, s, root, size=recipe.size or None) for s in ("train", "test"))
-        if recipe.per_class:
-            data = draw_images(data, recipe.per_class, recipe.seed)
-        super().__init__(recipe, data, device)
+        self.test = load_images(recipe.dataset, "test", root, size=recipe.size or None)
+        super().__init__(recipe, training_images(asdict(recipe), root, download=True), device)
         self.started = time.monotonic()
 
     @property

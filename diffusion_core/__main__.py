@@ -192,7 +192,8 @@ def diagnose(args: argparse.Namespace) -> None:
     if "recipe" not in model.config:
         raise ValueError(f"{args.checkpoint} does not say what it was trained on; a checkpoint of train.py does.")
     recipe = model.config["recipe"]
-    images = load_images(recipe["dataset"], args.split, args.data, size=recipe.get("size") or None)
+    size = recipe.get("size") or None
+    images = load_images(recipe["dataset"], args.split, args.data, size=size)
     bins = 20
     with tqdm(total=bins * min(args.count, len(images.images)), desc="loss by time", unit="image") as bar:
         found = loss_by_time(model, images, args.split, n=args.count, bins=bins, seed=args.seed, progress=bar.update)
@@ -205,7 +206,8 @@ def diagnose(args: argparse.Namespace) -> None:
         seeds=[args.seed + k for k in range(n)], cond=model.conditions("all", n),
     )  # fmt: skip
     [last] = deque(tqdm(run, total=20, desc="samples", unit="step"), maxlen=1)
-    unseen = load_images(recipe["dataset"], "test", args.data, size=recipe.get("size") or None).images[:n]
+    test = images if args.split == "test" else load_images(recipe["dataset"], "test", args.data, size=size)
+    unseen = test.images[:n]
     for what, x in ((f"{n} samples", last.x.cpu()), (f"{len(unseen)} test images", to_tensor(unseen))):
         _, distance = nearest(x, trained_on.images)
         low, middle, high = distance.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()

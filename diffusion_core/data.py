@@ -20,13 +20,7 @@ from .images import read_image
 
 Split = Literal["train", "test"]
 TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10"}
-TITLES = {
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "digits": "digits",
-    "sprites": "sprites",
-    "animals": "animals",
-}  # what a set is called beside a number
+TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}  # what a set is called beside a number, if not by its name
 UNREADABLE = (OSError, RuntimeError, AssertionError, ValueError, EOFError)  # what torchvision says of bad files
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 

@@ -55,7 +55,7 @@ def loss_by_time(
             progress(len(found[-1]))
         raw.append(torch.cat(found))
         scale.append(training_weight(D.schedule, t, D.prediction, recipe))
-    raw, weighted = torch.stack(raw).double(), torch.stack(raw).double() * torch.stack(scale)
+    raw = torch.stack(raw).double()
     return {
         "n": len(x0),
         "split": f"{TITLES.get(model.config.get('dataset'), model.config.get('dataset'))} {split}",
@@ -65,7 +65,7 @@ def loss_by_time(
         "times": recipe.get("times", "uniform"),
         "t": edges.tolist(),
         "raw": mean_and_error(raw),
-        "weighted": mean_and_error(weighted),
+        "weighted": mean_and_error(raw * torch.stack(scale)),
         "classes": {c: mean_and_error(raw[:, labels == k]) for k, c in enumerate(model.classes)},
     }
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from .denoisers import NetDenoiser, to_eps, to_v
 from .schedules import Schedule, over_batch
 
+Times = Literal["lognormal", "stratified", "uniform"]  # how training times are drawn
 Score = Callable[[Tensor], Tensor]  # x [B, d] -> grad log p(x) [B, d]
 
 
@@ -59,7 +60,7 @@ def min_snr_weight(snr: Tensor, prediction: str, gamma: float = 5.0) -> Tensor:
 def sample_times(
     schedule: Schedule,
     n: int,
-    method: Literal["uniform", "stratified", "lognormal"],
+    method: Times,
     *,
     mean: float = -1.2,
     std: float = 1.2,
@@ -88,7 +89,7 @@ def sample_times(
 def time_density(
     schedule: Schedule,
     t: Tensor,
-    method: Literal["uniform", "stratified", "lognormal"],
+    method: Times,
     mean: float = -1.2,
     std: float = 1.2,
 ) -> Tensor:

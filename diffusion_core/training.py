@@ -13,7 +13,7 @@ from .checkpoint import Model
 from .data import ImageSet
 from .denoisers import NetDenoiser, Prediction
 from .images import to_tensor
-from .losses import LOSSES, denoising_loss, sample_times
+from .losses import LOSSES, Times, denoising_loss, sample_times
 from .networks import UNet, ema_update, mixed_precision
 from .schedules import SCHEDULES, schedule_from_config
 
@@ -67,7 +67,7 @@ class Recipe:
         choices = {
             "schedule": SCHEDULES,
             "prediction": get_args(Prediction),
-            "times": ("lognormal", "stratified", "uniform"),
+            "times": get_args(Times),
             "loss": LOSSES,
             "weight": ("none", "min_snr"),
         }

@@ -24,7 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import train
-from diffusion_core import training
+from diffusion_core import data, training
 from diffusion_core.checkpoint import load
 from diffusion_core.classifier import load_classifier
 from diffusion_core.data import ImageSet, load_images
@@ -553,7 +553,7 @@ def test_resuming_with_another_recipe_is_refused_and_the_field_named(capsys, opt
 def test_resuming_on_images_of_another_kind_is_refused(capsys, monkeypatch):
     run(recipe=replace(TINY, steps=1))
     two = load_images("digits")._replace(classes=[str(k) for k in range(12)])
-    monkeypatch.setattr(train, "load_images", lambda *_, **__: two)
+    monkeypatch.setattr(data, "load_images", lambda *_, **__: two)
     refused(capsys, *options(), "--resume", words="--resume: the images have another shape or number of classes")
 
 
