@@ -18,7 +18,7 @@ from .checkpoint import Model
 from .classifier import Judge, load_classifier
 from .data import TITLES, ImageSet, available, data_root, load_images
 from .denoisers import Clipped
-from .evaluate import APPROACHES, Plan, comparison, ladder, read_results, steps_needed
+from .evaluate import APPROACHES, Plan, comparison, ladder, read_results, short, steps_needed
 from .figures import Picture
 from .images import grid, to_tensor
 from .page import Block, Missing, Table
@@ -103,11 +103,6 @@ def find_judge(checkpoint: Path, model: Model) -> Judge | Missing:
     if not set(model.classes) <= set(judge.classes) or judge.network.channels != model.shape[0]:
         return Missing(f"{kept} knows other classes or channels than the model, and cannot judge it.")
     return judge
-
-
-def short(value: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def framed(x: Tensor, columns: int) -> Image.Image:

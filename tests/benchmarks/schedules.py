@@ -22,7 +22,7 @@ from diffusion_core.data import load_images
 from diffusion_core.denoisers import to_v
 from diffusion_core.evaluate import Plan, draw, measure
 from diffusion_core.files import write_atomically
-from diffusion_core.history import read_log
+from diffusion_core.history import read_log, smoothed
 from diffusion_core.images import to_tensor
 from diffusion_core.schedules import Schedule, VPCosine, VPLinear, VPQuadratic
 from train import RECIPES, ClassifierRecipe, train, train_judge
@@ -49,11 +49,9 @@ def errors(D, images) -> list[float]:
     return found
 
 
-def smoothed(values: list[float], width: int = 20) -> list[float]:
-    """Means over `width` neighbours, fewer at the ends, to four digits."""
-    kernel = np.ones(width)
-    means = np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
-    return [float(f"{v:.4g}") for v in means]
+def course(lines: list[dict], key: str) -> list[float]:
+    """A column of the log as it is drawn: means of 21 neighbours, to four digits."""
+    return [float(f"{v:.4g}") for v in smoothed([line[key] for line in lines], 21)]
 
 
 def looks(schedule: Schedule) -> list[float]:
@@ -78,8 +76,8 @@ def one(schedule: str, seed: int, steps: int, judge) -> dict:
     result = measure(judge, model, plan, last)
     return {
         "steps": [line["step"] for line in lines],
-        "loss": smoothed([line["loss"] for line in lines]),
-        "grad_norm": smoothed([line["grad_norm"] for line in lines]),
+        "loss": course(lines, "loss"),
+        "grad_norm": course(lines, "grad_norm"),
         "spread": (np.quantile(norms, 0.9) / np.quantile(norms, 0.1)).item(),
         "errors": errors(model.denoiser, load_images("digits", "test")),
         "distance": result["distance"],
@@ -106,8 +104,8 @@ def picture(found: dict[str, list[dict]], path: Path) -> None:
             panels[1, 1].semilogy(LEVELS, r["errors"], **style)
     titles = {
         (0, 0): ("Where training looks", "log(sigma / alpha)", "density of the levels drawn"),
-        (0, 1): ("Training loss, mean of 20 values", "step", "squared error of v"),
-        (1, 0): ("Gradient norm, mean of 20 values", "step", "norm"),
+        (0, 1): ("Training loss, mean of 21 values", "step", "squared error of v"),
+        (1, 0): ("Gradient norm, mean of 21 values", "step", "norm"),
         (1, 1): ("Error on test images by noise level", "log(sigma / alpha)", "squared error of v"),
     }
     for at, (title, x, y) in titles.items():
