@@ -314,6 +314,11 @@ def noise_images(judge: Judge, split: str, n: int, shape: tuple[int, ...]) -> di
     return {"n": n, **numbers(judge, split, feats, None)}
 
 
+def short(value: float) -> str:
+    """A number as it is written beside its interval: three digits, or all before the point, and never 2.9e+03."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
 # Results on disk ---------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ import diffusion_core
 from . import figures
 from .checkpoint import load
 from .diagnose import loss_path, read_loss_by_time, struggles
-from .evaluate import read_results, results_path
+from .evaluate import read_results, results_path, short
 from .experiments import (
     MEASURED,
     Subject,
@@ -30,7 +30,6 @@ from .experiments import (
     interval,
     machine,
     samples,
-    short,
 )
 from .figures import Picture
 from .files import write_atomically

@@ -4,6 +4,7 @@ import html
 
 import torch
 
+from diffusion_core.evaluate import short
 from diffusion_core.samplers import SAMPLERS
 
 from .html import busy, figure, mapping, pixels
@@ -12,7 +13,6 @@ from .plots import Frame as Axes
 from .plots import Series, points
 from .race import REFERENCE, Lane, calls_of
 from .recipes import link, race_link
-from .results import short
 from .runs import MODELS, SPACING_NAMES, Settings, model_named
 
 HALFWAY, WHOLE = 20, 40  # the demonstration's two numbers of steps

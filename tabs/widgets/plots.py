@@ -160,10 +160,8 @@ def points(series: list[Series], frame: Frame, description: str, lines: Sequence
             bar = f"M{frame.x(a):.1f} {frame.y(low):.1f}V{frame.y(high):.1f}"
             body.append(f'<path class="{s.kind} interval" d="{bar}"/>')
         for a, b in zip(x, y, strict=True) if s.marks else ():
-            title, place = (
-                f"<title>{s.label} {b:.4g} at {a:.4g}</title>",
-                f'cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}"',
-            )
+            title = f"<title>{s.label} {b:.4g} at {a:.4g}</title>"
+            place = f'cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}"'
             body.append(f'<circle class="{s.kind}" {place} r="{s.size:g}">{title}</circle>')
         if s.label:
             px, py = frame.x(x[-1]), frame.y(y[-1])
@@ -186,11 +184,8 @@ def traces(
     """Lines in a frame that holds them all; `from_zero` starts it at y = 0, `log` is as for Frame."""
     x, y = (np.concatenate([np.asarray(getattr(c, axis), float) for c in lines]) for axis in ("x", "y"))
     y = y[np.isfinite(y)]
-    lo, hi = (0.0 if from_zero else y.min()), y.max()
-    room = 0.06 * ((hi - lo) or 1)
-    frame = Frame(
-        (x.min(), max(x.max(), x.min() + 1e-9)), (lo if from_zero else lo - room, hi + room), title, x_label, log
-    )
+    ends = (0.0, around([0.0], y)[1]) if from_zero else around(y, log="y" in log)
+    frame = Frame((x.min(), max(x.max(), x.min() + 1e-9)), ends, title, x_label, log)
     body = "".join(
         _line(c, frame)
         + (f'<circle class="{c.kind}" cx="{frame.x(c.x[0]):.1f}" cy="{frame.y(c.y[0]):.1f}" r="4"/>') * (len(c.x) == 1)

@@ -8,7 +8,7 @@ from itertools import groupby
 
 import torch
 
-from diffusion_core.evaluate import Plan, Progress, steps_needed
+from diffusion_core.evaluate import Plan, Progress, short, steps_needed
 from diffusion_core.samplers import SAMPLERS
 
 from .html import busy, figure, notice, pixels
@@ -22,11 +22,6 @@ COLUMNS = {
 }  # fmt: skip
 
 # One result ---------------------------------------------------------------------------------------------
-
-
-def short(v: float) -> str:
-    """Three digits, and never 2.9e+03."""
-    return f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.3g}"
 
 
 def number_html(result: dict) -> str:
