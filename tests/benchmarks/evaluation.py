@@ -12,6 +12,8 @@ from diffusion_core.checkpoint import load
 from diffusion_core.classifier import load_classifier
 from diffusion_core.evaluate import Plan, draw, measure
 
+from .timing import Clock
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -21,15 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     model = load(args.checkpoint)
     judge = load_classifier(args.checkpoint.with_name(f"{model.config['dataset']}-classifier.safetensors"))
-    plan, spent, forward = Plan(n=args.count, steps=args.steps), [], model.denoiser.net.forward
-
-    def timed(*inputs):
-        started = time.perf_counter()
-        out = forward(*inputs)
-        spent.append(time.perf_counter() - started)
-        return out
-
-    model.denoiser.net.forward = timed
+    plan, clock = Plan(n=args.count, steps=args.steps), Clock(model.denoiser.net)
     started = time.perf_counter()
     *_, last = draw(model, judge, plan, batch=100)
     drawn = time.perf_counter() - started
@@ -37,7 +31,7 @@ def main() -> None:
     total = time.perf_counter() - started
     print(
         f"{args.count} samples, {args.steps} steps, guidance {plan.guidance:g}: {total:.1f} s, of which network "
-        f"{100 * sum(spent) / total:.1f} %, sampling and features {100 * (drawn - sum(spent)) / total:.1f} %, "
+        f"{100 * clock.seconds / total:.1f} %, sampling and features {100 * (drawn - clock.seconds) / total:.1f} %, "
         f"numbers {100 * (total - drawn) / total:.1f} %; {last.feats[0].nbytes} bytes kept a sample"
     )
 

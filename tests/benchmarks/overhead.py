@@ -10,24 +10,12 @@ import time
 import torch
 
 from diffusion_core.checkpoint import load
-from diffusion_core.denoisers import Denoiser, Guided
+from diffusion_core.denoisers import Guided
 from diffusion_core.samplers import SAMPLERS, generate
 
+from .timing import Clock
+
 STEPS, COUNT, RUNS = 20, 16, 5
-
-
-class Clocked(Denoiser):
-    """A denoiser that adds up how long it takes."""
-
-    def __init__(self, denoiser: Denoiser):
-        super().__init__()
-        self.denoiser, self.schedule, self.seconds = denoiser, denoiser.schedule, 0.0
-
-    def forward(self, x, t, cond=None):
-        started = time.perf_counter()
-        x0 = self.denoiser(x, t, cond)
-        self.seconds += time.perf_counter() - started
-        return x0
 
 
 def main() -> None:
@@ -37,11 +25,12 @@ def main() -> None:
     for name, sampler in SAMPLERS.items():
         shares, totals = [], []
         for _ in range(RUNS):
-            D = Clocked(Guided(model.denoiser, 2.0))
+            D = Guided(model.denoiser, 2.0)
+            clock = Clock(D)
             started = time.perf_counter()
             *_, last = generate(D, (COUNT, *model.shape), name, steps=STEPS, seeds=seeds, cond=cond)
             totals.append(time.perf_counter() - started)
-            shares.append(100 * (1 - D.seconds / totals[-1]))
+            shares.append(100 * (1 - clock.seconds / totals[-1]))
         print(
             f"{sampler.label:24s} {last.nfe:4d} calls {statistics.median(totals):6.2f} s, "
             f"own share {statistics.median(shares):.2f} % ({min(shares):.2f} to {max(shares):.2f})",

@@ -18,8 +18,7 @@ from diffusion_core.checkpoint import load
 from diffusion_core.denoisers import Guided
 from diffusion_core.samplers import generate
 
-from .peers import Clocked
-from .timing import interleaved, table
+from .timing import Clock, interleaved, table
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = dict(
@@ -103,12 +102,11 @@ def crowd(url: str, clients: int) -> list[tuple[float, float]]:
 def network_seconds() -> float:
     """What the network alone takes of the same run, here, where no page is around it."""
     model, s = load(ROOT / "checkpoints" / f"{SAMPLE['model']}.safetensors"), SAMPLE
-    net = Clocked(model.denoiser.net)
-    model.denoiser.net = net
+    clock = Clock(model.denoiser.net)
     for _ in generate(Guided(model.denoiser, s["guidance"]), (s["count"], *model.shape), s["sampler"], steps=s["steps"],
                       seeds=list(range(s["count"])), cond=model.conditions(s["cls"], s["count"])):  # fmt: skip
         pass
-    return net.seconds
+    return clock.seconds
 
 
 def end_to_end(runs: int = 5) -> str:

@@ -23,7 +23,7 @@ from diffusion_core.denoisers import Guided, NetDenoiser, to_x0
 from diffusion_core.samplers import SAMPLERS, ddim, ddpm, dpmpp_2m, ode, rk45, timesteps
 from diffusion_core.schedules import Discrete, VPLinear
 
-from .timing import interleaved, ratio, table
+from .timing import Clock, interleaved, ratio, table
 
 STEPS, COUNT, RUNS = 20, 16, 5
 CHECKPOINT = "checkpoints/cifar10.safetensors"
@@ -38,21 +38,6 @@ def k_diffusion() -> types.ModuleType:
     sys.modules |= {"k_diffusion": package, "k_diffusion.utils": package.utils}
     package.utils.append_dims = lambda x, dims: x[(...,) + (None,) * (dims - x.ndim)]
     return importlib.import_module("k_diffusion.sampling")
-
-
-class Clocked(torch.nn.Module):
-    """A network that adds up how long it takes."""
-
-    def __init__(self, net: torch.nn.Module):
-        super().__init__()
-        self.net, self.num_classes, self.seconds, self.calls = net, net.num_classes, 0.0, 0
-
-    def forward(self, x: Tensor, time_: Tensor, cond: Tensor | None = None) -> Tensor:
-        started = time.perf_counter()
-        out = self.net(x, time_, cond)
-        self.seconds += time.perf_counter() - started
-        self.calls += 1
-        return out
 
 
 class Pair(NamedTuple):
@@ -172,16 +157,16 @@ def pairs(net: torch.nn.Module) -> Iterator[Pair]:
     yield Pair("rk45", "torchdiffeq dopri5, tolerance 1e-3", ours, dopri5)
 
 
-def compared(pair: Pair, net: Clocked, x: Tensor) -> list[str]:
+def compared(pair: Pair, clock: Clock, x: Tensor) -> list[str]:
     """A row: seconds, their ratio, the shares that are not network calls, and how far apart the results are."""
     shares: dict[str, list[float]] = {"ours": [], "theirs": []}
     results, calls = {}, {}
 
     def timed(side: str) -> None:
-        net.seconds, net.calls, started = 0.0, 0, time.perf_counter()
+        clock.seconds, clock.calls, started = 0.0, 0, time.perf_counter()
         results[side] = getattr(pair, side)(x)
-        shares[side].append(100 * (1 - net.seconds / (time.perf_counter() - started)))
-        calls[side] = net.calls
+        shares[side].append(100 * (1 - clock.seconds / (time.perf_counter() - started)))
+        calls[side] = clock.calls
 
     found = interleaved({side: partial(timed, side) for side in shares}, RUNS)
     apart = (results["ours"] - results["theirs"]).abs().max().item()
@@ -199,10 +184,11 @@ def compared(pair: Pair, net: Clocked, x: Tensor) -> list[str]:
 
 def samplers() -> str:
     """A row a pair."""
-    net = Clocked(load(CHECKPOINT).denoiser.net)
+    net = load(CHECKPOINT).denoiser.net
+    clock = Clock(net)
     x = torch.randn(COUNT, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     heads = ["ours", "theirs", "calls", "ours, s", "theirs / ours", "own share", "their share", "apart at most"]
-    return table(heads, [compared(pair, net, x) for pair in pairs(net)])
+    return table(heads, [compared(pair, clock, x) for pair in pairs(net)])
 
 
 def guided() -> str:

@@ -23,6 +23,22 @@ class Times(NamedTuple):
         return f"{self.median / unit:.{digits}g} ({low / unit:.{digits}g} to {high / unit:.{digits}g})"
 
 
+class Clock:
+    """Adds up how long the calls of a module take, and how many there are."""
+
+    def __init__(self, module: torch.nn.Module):
+        self.seconds, self.calls, self.started = 0.0, 0, 0.0
+        module.register_forward_pre_hook(self._start)
+        module.register_forward_hook(self._stop)
+
+    def _start(self, *_) -> None:
+        self.started = time.perf_counter()
+
+    def _stop(self, *_) -> None:
+        self.seconds += time.perf_counter() - self.started
+        self.calls += 1
+
+
 def interleaved(subjects: dict[str, Callable[[], object]], runs: int = 5, warmup: int = 1) -> dict[str, Times]:
     """Each subject `runs` times, in turns: A B C A B C ...; after `warmup` rounds that do not count."""
     found: dict[str, list[float]] = {name: [] for name in subjects}
