@@ -16,6 +16,7 @@ import torch
 from diffusion_core.checkpoint import Model, load
 from diffusion_core.classifier import Judge, load_classifier
 from diffusion_core.fields import OBJECTIVES
+from diffusion_core.memory import keep_freed_memory
 from diffusion_core.samplers import SAMPLERS
 from tabs import compare, evaluate, forward, interpolate, sample, score, talk, training
 from tabs.widgets import formulas, player, recipes, turn
@@ -113,6 +114,7 @@ def launch_options() -> dict:
     )
 
 
+keep_freed_memory()
 demo = build(load_models(), load_judges())
 
 if __name__ == "__main__":

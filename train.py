@@ -33,6 +33,7 @@ from diffusion_core.evaluate import features, logits, reference
 from diffusion_core.files import read_checked, write_checked
 from diffusion_core.history import Growth, Log
 from diffusion_core.images import to_tensor
+from diffusion_core.memory import keep_freed_memory
 from diffusion_core.metrics import class_accuracy
 from diffusion_core.plane import PRESETS
 from diffusion_core.training import Recipe, Training, validation_loss
@@ -386,6 +387,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(sys.argv[1:] if argv is None else argv)
+    keep_freed_memory()
     try:
         path = run(args)
     except (ValueError, OSError) as error:

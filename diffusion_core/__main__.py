@@ -42,6 +42,7 @@ from .evaluate import (
 from .files import write_atomically
 from .images import grid, save_gif, save_png, to_tensor
 from .interpolate import WAYS
+from .memory import keep_freed_memory
 from .metrics import psnr
 from .paths import APPROACHES, Walk, class_pairs, decoded, ends, journeys, path, worth
 from .report import write_report
@@ -354,6 +355,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 2 after one line on what was wrong with the input."""
     warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
     args = parser().parse_args(argv)
+    keep_freed_memory()
     try:
         args.run(args)
     except (ValueError, OSError, RuntimeError) as error:

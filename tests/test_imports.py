@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "diffusion_core").glob("*.py"))
 
 LAYERS = [  # a module imports from rows above its own only
-    {"__init__", "schedules", "networks", "files", "metrics", "figures"},
+    {"__init__", "schedules", "networks", "files", "metrics", "figures", "memory"},
     {"denoisers", "images", "autoencoder", "page"},
     {"mixtures", "samplers", "losses", "checkpoint", "data"},
     {"interpolate", "classifier", "inception", "plane", "history", "diagnose", "training"},

@@ -12,8 +12,9 @@ import torch
 from tqdm import tqdm
 
 from diffusion_core.files import write_atomically
+from diffusion_core.memory import keep_freed_memory
 
-from . import fidelity, growth, learning, networks, page, peers
+from . import fidelity, growth, learning, memory, networks, page, peers
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 PARTS: dict[str, Callable[[], str]] = {
@@ -23,6 +24,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "End to end": page.end_to_end,
     "Judging": fidelity.fidelity,
     "Training": learning.learning,
+    "Memory": memory.compare,
     "Growth": growth.growth,
 }
 
@@ -38,6 +40,7 @@ def machine() -> str:
 
 
 def main() -> None:
+    keep_freed_memory()  # as app.py and train.py do
     parts = [machine()]
     for title, part in tqdm(PARTS.items(), unit="table"):
         parts.append(f"## {title}\n\n{part()}")
