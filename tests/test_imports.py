@@ -43,7 +43,7 @@ def test_imports_within_the_package_point_down(path):
             assert LAYER[below] < LAYER[path.stem], f"{path.stem} imports {below}"
 
 
-@pytest.mark.parametrize("path", [*PACKAGE, ROOT / "train.py"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*PACKAGE, ROOT / "train.py", ROOT / "tune.py"], ids=lambda path: path.stem)
 def test_only_the_app_knows_gradio(path):
     assert not {"gradio", "app", "tabs"} & {name.split(".")[0] for name in imports(path)}
 

@@ -13,8 +13,8 @@ import torch
 from diffusion_core.data import ImageSet
 from diffusion_core.training import Training
 from train import RECIPES
+from tune import cost, matrix_rate
 
-from .networks import cost
 from .timing import Times, interleaved, ratio, table
 
 STEPS = 10
@@ -37,13 +37,6 @@ def steps(run: Training, batch: tuple | None) -> None:
         run.advance(batch or run.batch(run.step), 0.5)
 
 
-def matrix_rate(size: int = 8192) -> float:
-    """Multiply-adds x 2 a second of a large bfloat16 product on the GPU."""
-    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    times = interleaved({"product": lambda: a @ b}, runs=20, warmup=5)["product"]
-    return 2 * size**3 / times.median
-
-
 def learning(runs: int = 5) -> str:
     """Images a second with fresh batches and with a constant one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -62,7 +55,7 @@ def learning(runs: int = 5) -> str:
 
 def utilisation(run: Training, times: Times) -> str:
     """The share of the measured matrix rate that the model's own multiply-adds make up."""
-    flops = 3e9 * cost(run.ema.net.cpu())[1] * run.recipe.batch * STEPS
+    flops = 3e9 * cost(run.ema.net, run.shape)[1] * run.recipe.batch * STEPS
     rate = matrix_rate()
     return f"\n\n{100 * flops / times.median / rate:.1f} % of the measured bfloat16 rate of {rate / 1e12:.0f} TFLOP/s"
 
