@@ -43,7 +43,7 @@ def to_x0(output: Tensor, x: Tensor, alpha, sigma, prediction: Prediction) -> Te
     if prediction == "eps":
         return (x - sigma * output) / alpha
     scale = (alpha**2 + sigma**2) ** 0.5
-    return (alpha * x / scale - sigma * output) / scale
+    return (alpha / scale**2) * x - (sigma / scale) * output
 
 
 class Denoiser(nn.Module):

@@ -106,7 +106,9 @@ def ddim(
         x0 = D(x, _full(x, ts[i]), cond)
         eps = (x - a * x0) / s
         std = eta * s1 * math.sqrt(1 - (a * s1 / (a1 * s)) ** 2) if eta else 0.0
-        x = a1 * x0 + math.sqrt(s1**2 - std**2) * eps + (std * noise(x) if eta else 0.0)
+        x = a1 * x0 + math.sqrt(s1**2 - std**2) * eps
+        if std:
+            x = x + std * noise(x)
         yield Step(i + 1, float(ts[i + 1]), x, x0, i + 1)
 
 

@@ -109,6 +109,9 @@ class VariancePreserving(Schedule):
     def sigma2(self, t: Tensor) -> Tensor:
         return -torch.expm1(2 * self.log_alpha(t))  # 1 - alpha^2 without cancellation near t = 0
 
+    def scale(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
 
 class VPLinear(VariancePreserving):
     """beta(t) linear in t: the continuous limit of DDPM (Song et al. 2021, arXiv 2011.13456, eq. 32-33)."""
