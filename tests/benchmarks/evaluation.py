@@ -11,6 +11,7 @@ from pathlib import Path
 from diffusion_core.checkpoint import load
 from diffusion_core.classifier import load_classifier
 from diffusion_core.evaluate import Plan, draw, measure
+from diffusion_core.memory import keep_freed_memory
 
 from .timing import Clock
 
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=18)
     args = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     model = load(args.checkpoint)
     judge = load_classifier(args.checkpoint.with_name(f"{model.config['dataset']}-classifier.safetensors"))
     plan, clock = Plan(n=args.count, steps=args.steps), Clock(model.denoiser.net)

@@ -11,6 +11,7 @@ import torch
 
 from diffusion_core.checkpoint import load
 from diffusion_core.denoisers import Guided
+from diffusion_core.memory import keep_freed_memory
 from diffusion_core.samplers import SAMPLERS, generate
 
 from .timing import Clock
@@ -19,6 +20,7 @@ STEPS, COUNT, RUNS = 20, 16, 5
 
 
 def main() -> None:
+    keep_freed_memory()  # as the app does
     model = load("checkpoints/mnist.safetensors")
     cond, seeds = torch.arange(COUNT) % 10, list(range(COUNT))
     print(f"{COUNT} x {model.shape}, {STEPS} steps, guidance 2, {torch.get_num_threads()} threads, n = {RUNS}")
