@@ -138,7 +138,7 @@ def gif(frames: list[Image.Image], recipe: dict | None = None, *, ms: int = 80) 
 
 
 def _in_few_colours(frame: Image.Image) -> Image.Image:
-    """The picture in the 256 colours of a GIF: by octree, 30 times as fast as Pillow's median cut, and as good to see."""
+    """The 256 colours of a GIF: by octree, 30 times as fast as Pillow's median cut, and as good to see."""
     return frame if frame.mode == "L" else frame.quantize(method=Image.Quantize.FASTOCTREE)
 
 
