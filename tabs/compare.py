@@ -304,6 +304,7 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab,
     quiet = dict(show_progress="hidden", api_visibility="private")
     runs = quiet | dict(concurrency_id="model", concurrency_limit=1, js=waits(*STAGES))
     link = page.load(open_link, None, [tabs, again, *shared, *fields], **quiet)
+    link.failure(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)  # which says why
     linked = link.success(raced_again, [again, *inputs], outputs, **runs)
     opening = tab.select(opened, [model, rows, again], outputs, **runs)
     measurement = measuring.click(measured, rows, [numbers, rows], **runs)

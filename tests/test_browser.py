@@ -392,6 +392,12 @@ def test_a_link_repeats_a_race(page, url):
     assert dict(parse_qsl(copied[1:])) == dict(parse_qsl(race_link(race)[1:]))
 
 
+def test_a_damaged_link_to_a_race_opens_its_tab_and_says_what_is_wrong(page, url):
+    page.goto(url + "?tab=compare&race=no+json")
+    page.get_by_text("This link is damaged").first.wait_for()
+    page.wait_for_selector("#compare-stage .race.done", timeout=60_000)  # the race that the tab opens with
+
+
 def test_an_images_seed_and_class_can_be_used_alone(page):
     open_tab(page, "Sample")
     page.locator("#sample-stage .sheet").first.wait_for()
