@@ -1,7 +1,7 @@
 """Everything side by side with what people would use instead:  python -m tests.benchmarks
 
 Prints one table after the other and keeps them in runs/benchmarks.md. Run it while nothing else runs; it takes about
-half an hour on a CPU. Needs tests/benchmarks/requirements.txt.
+twelve minutes on a CPU. Needs tests/benchmarks/requirements.txt.
 """
 
 import platform

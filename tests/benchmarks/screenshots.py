@@ -19,7 +19,7 @@ TABS = {  # what to wait for
     "Compare": "#compare-results .curves svg",  # after the reference run
     "Interpolate": "#interpolate-stage .player",
     "Evaluate": "#evaluate-stage .result",
-    "Training": "#training-history svg",
+    "Training": "#live-stage img",  # the digits are read when the tab is first looked at
     "Score": "#score-particles canvas",
 }
 
