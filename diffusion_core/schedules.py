@@ -124,6 +124,13 @@ class VPLinear(VariancePreserving):
     def log_alpha(self, t: Tensor) -> Tensor:
         return -0.5 * _linear_beta_integral(t, self.beta_min, self.beta_max)
 
+    def t_from_lam(self, lam: Tensor) -> Tensor:
+        """In closed form, since -2 log alpha = log(1 + exp(-2 lam)) is quadratic in t (arXiv 2206.00927, app. D)."""
+        integral = torch.logaddexp(-2 * lam, torch.zeros_like(lam))
+        slope = self.beta_max - self.beta_min
+        t = 2 * integral / (self.beta_min + (self.beta_min**2 + 2 * slope * integral).sqrt())
+        return t.clamp(max=1)
+
     def config(self) -> dict:
         return {"name": self.name, "beta_min": self.beta_min, "beta_max": self.beta_max}
 
