@@ -62,20 +62,26 @@ def seeded(seed: int = 0) -> Callable[[Tensor], Tensor]:
 
 def pairs(net: torch.nn.Module) -> Iterator[Pair]:
     """Our samplers, each with the nearest there is."""
-    import diffusers
-    from azula import sample as azula
-    from azula.denoise import Denoiser as AzulaDenoiser
-    from azula.denoise import DiracPosterior
-    from torchdiffeq import odeint
+    yield from beside_diffusers(net)
+    D = NetDenoiser(net, VPLinear(), "v")
+    ts = timesteps(D.schedule, STEPS)
+    yield from beside_k_diffusion(D, ts)
+    yield beside_azula(D, ts)
+    yield beside_torchdiffeq(D)
 
-    k = k_diffusion()
-    discrete, linear = NetDenoiser(net, Discrete(), "v"), NetDenoiser(net, VPLinear(), "v")
+
+def beside_diffusers(net: torch.nn.Module) -> Iterator[Pair]:
+    """On an even subset of the discrete schedule's levels, down to 0."""
+    import diffusers
+
+    D = NetDenoiser(net, Discrete(), "v")
     levels = torch.arange(1000, 0, -1000 // STEPS, dtype=torch.float64) / 1000
-    to_zero = torch.cat([levels, torch.zeros(1, dtype=torch.float64)])  # 1, 0.95, ..., 0.05, 0
-    betas = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, clip_sample=False)
+    ts = torch.cat([levels, torch.zeros(1, dtype=torch.float64)])  # 1, 0.95, ..., 0.05, 0
+    options = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, clip_sample=False,
+                   prediction_type="v_prediction", timestep_spacing="trailing")  # fmt: skip
 
     def scheduled(scheduler) -> Callable[[Tensor], Tensor]:
-        """A scheduler of diffusers, in the loop that its documentation gives."""
+        """A scheduler of theirs, in the loop that their documentation gives."""
         scheduler.set_timesteps(STEPS)
 
         @torch.no_grad()
@@ -88,34 +94,38 @@ def pairs(net: torch.nn.Module) -> Iterator[Pair]:
 
         return run
 
-    spacing = dict(prediction_type="v_prediction", timestep_spacing="trailing")
-    theirs = scheduled(diffusers.DDIMScheduler(**betas, **spacing))
-    yield Pair("ddim", "diffusers DDIMScheduler", lambda x: last(ddim(discrete, x, to_zero)), theirs)
-    theirs = scheduled(diffusers.DDPMScheduler(**betas, **spacing, variance_type="fixed_small"))
-    yield Pair("ddpm", "diffusers DDPMScheduler", lambda x: last(ddpm(discrete, x, to_zero, noise=seeded())), theirs)
+    theirs = scheduled(diffusers.DDIMScheduler(**options))
+    yield Pair("ddim", "diffusers DDIMScheduler", lambda x: last(ddim(D, x, ts)), theirs)
+    theirs = scheduled(diffusers.DDPMScheduler(**options, variance_type="fixed_small"))
+    yield Pair("ddpm", "diffusers DDPMScheduler", lambda x: last(ddpm(D, x, ts, noise=seeded())), theirs)
 
-    ts = timesteps(linear.schedule, STEPS)
-    sigmas = torch.exp(-linear.schedule.lam(ts)).float()  # k-diffusion and azula see x / alpha
 
-    alphas = linear.schedule.alpha(ts).tolist()
+def beside_k_diffusion(D: NetDenoiser, ts: Tensor) -> Iterator[Pair]:
+    """Its samplers see x / alpha, whose noise is sigma / alpha."""
+    k = k_diffusion()
+    sigmas, alphas = torch.exp(-D.schedule.lam(ts)).float(), D.schedule.alpha(ts).tolist()
     at = {sigma: where for sigma, *where in zip(sigmas.tolist(), ts.tolist(), alphas, strict=True)}
 
     def in_sigma(x: Tensor, sigma: Tensor) -> Tensor:
         t, alpha = at[sigma[0].item()]
-        return linear(alpha * x, torch.full((len(x),), t))
+        return D(alpha * x, torch.full((len(x),), t))
 
-    first, end = linear.schedule.alpha(ts[0]).item(), linear.schedule.alpha(ts[-1]).item()
+    def theirs(sample) -> Callable[[Tensor], Tensor]:
+        return torch.no_grad()(lambda x: alphas[-1] * sample(in_sigma, x / alphas[0], sigmas, disable=True))
 
-    def of_k(sample) -> Callable[[Tensor], Tensor]:
-        return lambda x: end * sample(in_sigma, x / first, sigmas, disable=True)
+    euler, heun, two_m = (theirs(sample) for sample in (k.sample_euler, k.sample_heun, k.sample_dpmpp_2m))
+    yield Pair("dpmpp_2m", "k-diffusion sample_dpmpp_2m", lambda x: last(dpmpp_2m(D, x, ts)), two_m)
+    yield Pair("ddim", "k-diffusion sample_euler", lambda x: last(ddim(D, x, ts)), euler)
+    ours = partial(ode, D, ts=ts, method="euler")
+    yield Pair("euler", "k-diffusion sample_euler, in sigma", lambda x: last(ours(x)), euler, twin=False)
+    yield Pair("heun", "k-diffusion sample_heun, in sigma", lambda x: last(ode(D, x, ts)), heun, twin=False)
 
-    yield Pair("dpmpp_2m", "k-diffusion sample_dpmpp_2m", lambda x: last(dpmpp_2m(linear, x, ts)),
-               torch.no_grad()(of_k(k.sample_dpmpp_2m)))  # fmt: skip
-    yield Pair("ddim", "k-diffusion sample_euler", lambda x: last(ddim(linear, x, ts)), of_k(k.sample_euler))
-    yield Pair("euler", "k-diffusion sample_euler, in sigma", lambda x: last(ode(linear, x, ts, method="euler")),
-               of_k(k.sample_euler), twin=False)  # fmt: skip
-    yield Pair("heun", "k-diffusion sample_heun, in sigma", lambda x: last(ode(linear, x, ts)),
-               of_k(k.sample_heun), twin=False)  # fmt: skip
+
+def beside_azula(D: NetDenoiser, ts: Tensor) -> Pair:
+    """One step at a time, so that the grid is ours."""
+    from azula import sample as azula
+    from azula.denoise import Denoiser as AzulaDenoiser
+    from azula.denoise import DiracPosterior
 
     class Ours(AzulaDenoiser):
         """Our network as azula asks for one."""
@@ -123,38 +133,42 @@ def pairs(net: torch.nn.Module) -> Iterator[Pair]:
         def __init__(self):
             super().__init__()
             self.schedule = lambda t: tuple(f(t)[:, None, None, None] if t.ndim else f(t)
-                                            for f in (linear.schedule.alpha, linear.schedule.sigma))  # fmt: skip
+                                            for f in (D.schedule.alpha, D.schedule.sigma))  # fmt: skip
 
         def forward(self, x: Tensor, t: Tensor, **_):
-            return DiracPosterior(mean=linear(x, t.expand(len(x)).float()))
+            return DiracPosterior(mean=D(x, t.expand(len(x)).float()))
 
     sampler = azula.DDIMSampler(Ours(), silent=True)
 
     @torch.no_grad()
-    def in_azula(x: Tensor) -> Tensor:
+    def theirs(x: Tensor) -> Tensor:
         for a, b in zip(ts[:-1].float(), ts[1:].float(), strict=True):
             x = sampler.step(x, a, b)
         return x
 
-    yield Pair("ddim", "azula DDIMSampler", lambda x: last(ddim(linear, x, ts)), in_azula)
+    return Pair("ddim", "azula DDIMSampler", lambda x: last(ddim(D, x, ts)), theirs)
+
+
+def beside_torchdiffeq(D: NetDenoiser) -> Pair:
+    """Both with the steps that they choose themselves."""
+    from torchdiffeq import odeint
+
+    schedule, tolerance = D.schedule, 1e-3
+    ends = torch.tensor([schedule.t_max, schedule.t_min], dtype=torch.float64)
 
     def slope(t: Tensor, x: Tensor) -> Tensor:
-        t = t.clamp(
-            min=linear.schedule.t_min
-        )  # dopri5 steps beyond the end and interpolates; below 0 there is no sigma
-        a, s, f, g2 = (fn(t.double()).item() for fn in (linear.schedule.alpha, linear.schedule.sigma,
-                                                        linear.schedule.f, linear.schedule.g2))  # fmt: skip
-        return f * x - 0.5 * g2 * (a * linear(x, t.expand(len(x)).float()) - x) / s**2
+        t = t.clamp(min=schedule.t_min)  # dopri5 steps beyond the end and interpolates; below 0 there is no sigma
+        a, s, f, g2 = (fn(t.double()).item() for fn in (schedule.alpha, schedule.sigma, schedule.f, schedule.g2))
+        return f * x - 0.5 * g2 * (a * D(x, t.expand(len(x)).float()) - x) / s**2
 
     @torch.no_grad()
-    def dopri5(x: Tensor) -> Tensor:
-        ends = torch.tensor([linear.schedule.t_max, linear.schedule.t_min], dtype=torch.float64)
-        return odeint(slope, x, ends, rtol=1e-3, atol=1e-3, method="dopri5")[-1]
+    def theirs(x: Tensor) -> Tensor:
+        return odeint(slope, x, ends, rtol=tolerance, atol=tolerance, method="dopri5")[-1]
 
     def ours(x: Tensor) -> Tensor:
-        return last(rk45(linear, x, linear.schedule.t_max, linear.schedule.t_min, rtol=1e-3, atol=1e-3))
+        return last(rk45(D, x, schedule.t_max, schedule.t_min, rtol=tolerance, atol=tolerance))
 
-    yield Pair("rk45", "torchdiffeq dopri5, tolerance 1e-3", ours, dopri5)
+    return Pair("rk45", f"torchdiffeq dopri5, tolerance {tolerance:g}", ours, theirs)
 
 
 def compared(pair: Pair, clock: Clock, x: Tensor) -> list[str]:
