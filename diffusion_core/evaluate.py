@@ -365,10 +365,11 @@ APPROACHES = {
 
 
 def standard_plans(n: int, **changes) -> list[Plan]:
-    """What is evaluated of each shipped model: (a), (b), (c); 2M at four guidances; DDIM in few steps and in many."""
+    """Of each shipped model: (a), (b) at three guidances, (c); 2M at four guidances; DDIM in few steps and in many."""
     twom = [Plan("dpmpp_2m", 18, guidance) for guidance in (1.0, 1.5, 2.0, 3.0)]
     ddim = [Plan("ddim", steps, 1.0) for steps in (10, 20, 50, 100)]
-    return [replace(plan, n=n, **changes) for plan in (*twom, *ddim, *APPROACHES.values())]
+    sde = [replace(APPROACHES["b"], guidance=guidance) for guidance in (1.5, 3.0)]
+    return [replace(plan, n=n, **changes) for plan in (*twom, *ddim, *APPROACHES.values(), *sde)]
 
 
 LADDER = (10, 20, 50, 100, 250, 1000)  # steps

@@ -288,6 +288,7 @@ def test_the_standard_plans_are_all_different_and_of_n():
     plans = standard_plans(200, precision="bfloat16")
     assert len(set(plans)) == len(plans) > 10
     assert {(p.n, p.precision) for p in plans} == {(200, "bfloat16")}
+    assert {p.guidance for p in plans if p.sampler == "reverse_sde"} == {0.0, 1.5, 2.0, 3.0}  # (a), and (b) at three
 
 
 def test_the_comparison_starts_from_the_same_noise_and_goes_through_the_classes(model):
