@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from abc import ABCMeta
 
 import gradio as gr
 
@@ -40,23 +41,32 @@ def plainly(fn):
 
 def seed_of(value: float | None, label: str = "Seed") -> int:
     """What a field for a seed holds, as int. Raises ValueError, naming the field, for what is none, or nothing."""
-    if value is None or not 0 <= value < 2**31:
+    if value is None:
+        raise ValueError(f"{label} is empty; it must be a whole number from 0 to {2**31 - 1}.")
+    if not 0 <= value < 2**31:
         raise ValueError(f"{label} must be a whole number from 0 to {2**31 - 1}, not {value}.")
     return int(value)
 
 
+def _said_plainly(control: gr.Slider, payload: float | None) -> float:
+    """The value of a slider, or of the box beside it: whole where its step is. Refused by name if out of its range."""
+    if payload is None:  # the box has been emptied; it shows the least value next
+        payload = control.minimum
+    if not isinstance(payload, int | float) or not control.minimum <= payload <= control.maximum:
+        raise gr.Error(
+            f"{control.label} must lie between {control.minimum:g} and {control.maximum:g}, not {payload}.",
+            print_exception=False,
+        )
+    return int(payload) if control.step % 1 == 0 else float(payload)
+
+
+# A class, because Gradio makes a component anew from its class once an event has touched it, by gr.skip() too. Not by a
+# class statement: Gradio's metaclass would then write a .pyi file beside this one.
+_Slider = ABCMeta.__new__(
+    type(gr.Slider), "Slider", (gr.Slider,), {"preprocess": _said_plainly, "__module__": gr.Slider.__module__}
+)
+
+
 def slider(minimum: float, maximum: float, value: float, *, step: float, label: str, **options) -> gr.Slider:
     """A gr.Slider that says which value is wrong and what would be right, NaN included; whole numbers as int."""
-    control = gr.Slider(minimum, maximum, value, step=step, label=label, **options)
-
-    def preprocess(payload: float | None) -> float:
-        if payload is None:  # the box beside the slider has been emptied; it shows the least value next
-            payload = minimum
-        if not isinstance(payload, int | float) or not minimum <= payload <= maximum:
-            raise gr.Error(
-                f"{label} must lie between {minimum:g} and {maximum:g}, not {payload}.", print_exception=False
-            )
-        return int(payload) if step % 1 == 0 else float(payload)
-
-    control.preprocess = preprocess  # on the object: a subclass would have Gradio write a .pyi file beside this one
-    return control
+    return _Slider(minimum, maximum, value, step=step, label=label, **options)
