@@ -238,7 +238,9 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.Stat
     start = Settings(names[0] if names else "")
     with gr.Row(elem_classes="work"):
         with gr.Column(elem_classes="controls"):
-            model = gr.Dropdown(names, value=start.model or None, label="Model", visible=len(names) > 1)
+            model = gr.Dropdown(
+                names, value=start.model or None, label="Model", visible=len(names) > 1, elem_id="sample-model"
+            )
             cls = chips(models.get(start.model))
             sampler = gr.Dropdown(
                 [(s.label, name) for name, s in SAMPLERS.items()],
@@ -308,7 +310,8 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.Stat
     )  # fmt: skip
     pressed = go.click(sample, [*controls, shown], outputs, api_name="sample", **once)
     die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")
-    model.input(other_model, model, [cls, spacing], api_visibility="private")
+    other = model.input(other_model, model, [cls, spacing], api_visibility="private", show_progress="hidden")
+    other.success(None, cancels=[changed])
     page.load(open_tab, None, tabs, api_visibility="private", show_progress="hidden")
     opened = []
     for setting in (
@@ -318,6 +321,7 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.Stat
     ):
         setting.success(None, cancels=[changed])  # what the first of the controls to be set has begun
         opened.append(setting.success(sample_again, [again, *controls, shown], [*outputs, shown], **private))
+    opened.append(other.success(remembering(sample), [*controls, shown], [*outputs, shown], **private))
     runs = [pressed, changed, *opened]
     for event in runs:
         event.then(None, js=settles("sample-stage"))

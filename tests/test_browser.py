@@ -392,6 +392,25 @@ def test_a_link_repeats_a_race(page, url):
     assert dict(parse_qsl(copied[1:])) == dict(parse_qsl(race_link(race)[1:]))
 
 
+def test_a_box_with_a_fraction_of_a_step_takes_the_whole_ones(page):
+    open_tab(page, "Sample")
+    page.wait_for_selector("#sample-stage .done")
+    page.locator("#steps input[type=number]").fill("4.5")
+    page.keyboard.press("Enter")
+    line = "document.querySelector('#sample-stage .done .line')?.innerText"
+    page.wait_for_function(f"{line}.includes('· 4 steps')", timeout=60_000)
+
+
+def test_another_model_shows_its_own_samples(page):
+    open_tab(page, "Sample")
+    page.wait_for_selector("#sample-stage .done")
+    page.locator("#steps input[type=number]").fill("3")
+    page.keyboard.press("Enter")
+    page.locator("#sample-model input").click()
+    page.get_by_role("option", name="sprites").click()
+    page.wait_for_selector("#sample-stage .done .actions a[download^='sprites-all-dpmpp_2m-3']", timeout=60_000)
+
+
 def test_a_damaged_link_to_a_race_opens_its_tab_and_says_what_is_wrong(page, url):
     page.goto(url + "?tab=compare&race=no+json")
     page.get_by_text("This link is damaged").first.wait_for()
