@@ -1,18 +1,19 @@
 """Evaluate: how good a model's samples are, with everything that a number needs beside it."""
 
-import base64
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
+from PIL import Image
 
 from diffusion_core.checkpoint import Model
 from diffusion_core.evaluate import APPROACHES, Plan, Progress, draw, measure, noise_images, read_results
 from diffusion_core.samplers import SAMPLERS
 
 from .widgets.controls import gpu, plainly, slider
-from .widgets.html import notice
+from .widgets.html import data_uri, notice
 from .widgets.results import COLUMNS, csv_link, result_html, row, running_html, tradeoff_html
 from .widgets.runs import MODELS, judge_of
 from .widgets.turn import stops, waits
@@ -20,7 +21,10 @@ from .widgets.turn import stops, waits
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 NAMES = {"a": "(a) SDE, no class", "b": "(b) SDE, guided", "c": "(c) ODE, guided", "own": "own choice"}
 WORDS = ("model", "sampler", "against", "features", "origin")  # columns that are not numbers
-COMPARED = 2  # enlargement of the three approaches' images, of which twenty stand in a row
+COMPARED, WIDEST = (
+    2,
+    860,
+)  # enlargement of the three approaches' images, and the page pixels that a row of them may take
 BATCH = 50  # samples between two numbers: a few seconds on a laptop
 
 
@@ -38,25 +42,35 @@ def shipped(name: str) -> list[dict]:
 
 
 def comparison_html(name: str) -> str:
-    """(a), (b) and (c) from the same noise, two of each class."""
-    path, model = CHECKPOINTS / f"{name}-comparison.png", MODELS[name]
+    """(a), (b) and (c) from the same noise, two of each class; as many classes a row as fit a laptop's page."""
+    path, classes = CHECKPOINTS / f"{name}-comparison.png", MODELS[name].classes
     if not path.is_file():
         return ""
-    uri = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-    side = model.shape[-1] + 1
-    width, height = 2 * len(model.classes) * side - 1, 3 * side - 1
-    heads = "".join(f"<span>{c}</span>" for c in model.classes)
-    rows = "".join(f"<span>{NAMES[key]}</span>" for key in APPROACHES)
+    side = 2 * (MODELS[name].shape[-1] + 1)  # of the two tiles of a class, and the gaps after them
+    rows = math.ceil(len(classes) * side * COMPARED / WIDEST)
+    each = math.ceil(len(classes) / rows)
+    with Image.open(path) as whole:
+        parts = [compared_html(whole, classes, side, slice(k, k + each)) for k in range(0, len(classes), each)]
     how = "; ".join(f"({key}) {approach(plan)}" for key, plan in APPROACHES.items())
-    alt = "Two samples of each class by each approach, from the same noise"
-    image = f'<img class="pixels" alt="{alt}" src="{uri}">'
     return (
-        f'<div class="comparison" style="--columns:{len(model.classes)};--w:{width};--h:{height};--s:{COMPARED};'
-        f'--s-small:{COMPARED}">'
-        f'<div class="names">{rows}</div>'
-        f'<div class="scroll"><div class="classes">{heads}</div>{image}</div></div>'
+        f"{''.join(parts)}"
         f'<p class="note">{how}. Column by column the same noise. (a) is told no class: what stands above its column '
         "is what (b) and (c) were asked for.</p>"
+    )
+
+
+def compared_html(whole: Image.Image, classes: list[str], side: int, shown: slice) -> str:
+    """The columns of some of the classes."""
+    classes = classes[shown]
+    part = whole.crop((shown.start * side, 0, (shown.start + len(classes)) * side - 1, whole.height))
+    heads = "".join(f"<span>{c}</span>" for c in classes)
+    names = "".join(f"<span>{NAMES[key]}</span>" for key in APPROACHES)
+    alt = f"Two samples of {', '.join(classes)} by each approach, from the same noise"
+    return (
+        f'<div class="comparison" style="--columns:{len(classes)};--w:{part.width};--h:{part.height};--s:{COMPARED};'
+        f'--s-small:{COMPARED}"><div class="names">{names}</div>'
+        f'<div class="scroll"><div class="classes">{heads}</div>'
+        f'<img class="pixels" alt="{alt}" src="{data_uri(part)}"></div></div>'
     )
 
 
