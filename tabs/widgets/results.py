@@ -141,9 +141,8 @@ def result_html(name: str, result: dict, images: torch.Tensor | None) -> str:
     if images is not None:
         latest = figure("<b>The last samples</b>", pixels(images[:48], "The samples drawn last", 340, columns=8))
     return (
-        f'<div class="row result"><div class="wide">{number_html(result)}</div>'
+        f'{line_html(name, result)}<div class="row result"><div class="wide">{number_html(result)}</div>'
         f'<div class="half">{numbers_html(result)}</div><div class="half">{curve_html(result)}{latest}</div></div>'
-        f"{line_html(name, result)}"
     )
 
 
