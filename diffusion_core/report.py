@@ -109,10 +109,19 @@ def facts(subject: Subject, bar: tqdm) -> Iterator[Block]:
     rows.append(["file", f"{subject.checkpoint.name}, {len(data) / 1e6:.1f} MB, SHA-256 {digest[:16]}…"])
     yield Table("The model, as its file describes it.", [], rows)
     if "recipe" in config:
-        options = ", ".join(f"{k} {v}" for k, v in config["recipe"].items())
-        yield f"The whole recipe (train.py gives the reason for each option): {options}."
+        yield f"The whole recipe (train.py gives the reason for each option): {options(config)}."
     else:
         yield Missing("The checkpoint holds no recipe of its training; those that train.py makes do.")
+
+
+def options(config: dict) -> str:
+    """The recipe's options, with a word beside those whose value does not say by itself what was done."""
+    recipe, words = config["recipe"], {}
+    if recipe.get("attention") == []:
+        words["attention"] = "in the middle only"
+    if config.get("step", recipe.get("steps")) != recipe.get("steps"):
+        words["steps"] = f"{recipe['steps']} at most (it ended by --minutes, after {config['step']:,})"
+    return ", ".join(f"{k} {words.get(k, v)}" for k, v in recipe.items())
 
 
 def training(subject: Subject, bar: tqdm) -> Iterator[Block]:
@@ -176,7 +185,7 @@ def quality(subject: Subject, bar: tqdm) -> Iterator[Block]:
         yield Missing(str(error))
         return
     if not results:
-        command = f"{CORE} evaluate {subject.quoted} --standard --save --count 2000"
+        command = measuring(subject, [])
         where = ", once there is a classifier" if isinstance(subject.judge, Missing) else ""
         yield Missing(
             f"There are no results, {results_path(subject.checkpoint)}; `{command}` measures and keeps them{where}."
@@ -254,17 +263,27 @@ def over_time(subject: Subject, found: dict) -> Picture:
     )
 
 
+def measuring(subject: Subject, results: list[dict]) -> str:
+    """The command that measures the results anew, of as many samples and in the precision of those there are."""
+    plan = results[0]["plan"] if results else {"n": 2000, "precision": "bfloat16"}
+    return f"{CORE} evaluate {subject.quoted} --standard --save --count {plan['n']} --precision {plan['precision']}"
+
+
 def repeat(subject: Subject, bar: tqdm) -> Iterator[Block]:
     import matplotlib
 
     config = subject.model.config
+    try:
+        results = read_results(subject.checkpoint)
+    except ValueError:
+        results = []
     sizes = f"--pairs {subject.pairs} --over {subject.over} --seed {subject.seed}"
     yield "This report; the distances along its paths alone; and what it only reads:"
     yield Commands(
         [
             f"{CORE} report {subject.quoted} {sizes}",
             f"{CORE} interpolate {subject.quoted} {sizes} --positions {MEASURED}",
-            f"{CORE} evaluate {subject.quoted} --standard --save --count 2000",
+            measuring(subject, results),
             f"{CORE} diagnose {subject.quoted}",
         ]
     )

@@ -28,7 +28,7 @@ from diffusion_core.images import read_recipe
 from diffusion_core.networks import MLP
 from diffusion_core.page import Commands, Missing, Table, page
 from diffusion_core.paths import Walk
-from diffusion_core.report import SECTIONS
+from diffusion_core.report import SECTIONS, options
 from diffusion_core.schedules import Discrete, VPLinear
 from tests.helpers import tiny_model
 
@@ -123,6 +123,20 @@ def test_every_section_is_there_and_nothing_is_missing(whole):
         assert words in html
     for words in ("--pairs 2 --over 2 --seed 0", f"torch {torch.__version__}", "The error of v is largest"):
         assert words in re.sub("</?span>", "", html)
+
+
+def test_the_results_are_measured_again_as_they_were(whole):
+    text = re.sub("<[^>]+>", "", unescape((whole / "out/report.html").read_text()))
+    plan = read_results(whole / "tiny.safetensors")[0]["plan"]
+    assert f"--standard --save --count {plan['n']} --precision {plan['precision']}" in text
+
+
+def test_options_that_do_not_speak_for_themselves_have_a_word_beside_them():
+    recipe = {"steps": 20_000, "attention": [], "lr": 0.001}
+    assert options({"recipe": recipe, "step": 5_493}) == (
+        "steps 20000 at most (it ended by --minutes, after 5,493), attention in the middle only, lr 0.001"
+    )
+    assert options({"recipe": recipe | {"attention": [2]}, "step": 20_000}) == "steps 20000, attention [2], lr 0.001"
 
 
 def test_every_figure_is_in_the_page_with_its_words_and_beside_it_as_a_picture(whole):
