@@ -65,6 +65,7 @@ def sample(args: argparse.Namespace) -> None:
     cond = model.conditions(args.class_name, args.count)
     D = Clipped(Guided(model.denoiser, args.guidance))
     seeds = [args.seed + k for k in range(args.count)]
+    doubled = cond is not None and args.guidance not in (0, 1)
     started = time.perf_counter()
     run = generate(
         D,
@@ -91,7 +92,8 @@ def sample(args: argparse.Namespace) -> None:
     }
     save_png(args.out, grid(model.codec.decode(last.x), scale=max(1, 112 // model.shape[-1])), recipe)
     print(
-        f"{args.out}: {args.count} images, {label}, {args.steps} steps, {last.nfe} network calls, "
+        f"{args.out}: {args.count} images, {label}, {args.steps} step{'s' * (args.steps > 1)}, "
+        f"{last.nfe} network call{'s' * (last.nfe > 1)}{' x 2' * doubled}, "
         f"guidance {args.guidance:g}, seeds {seeds[0]} to {seeds[-1]}, {time.perf_counter() - started:.1f} s"
     )
 
@@ -144,8 +146,10 @@ def interpolate(args: argparse.Namespace) -> None:
     dataset = model.config["dataset"]
     images = load_images(dataset, "test", size=model.shape[-1], download=False) if dataset in available() else None
     args.source, rows = args.source or ("data" if images else "generated"), []
+    different = math.comb(len(classes), 2)
     for k, (a, b) in enumerate(class_pairs(classes, args.pairs, args.seed)):
-        spec = Walk(a, b, args.way, args.depth, args.positions, args.steps, args.guidance, args.seed + k)
+        seed = args.seed + k + k // different * args.over  # classes that come again have images of their own
+        spec = Walk(a, b, args.way, args.depth, args.positions, args.steps, args.guidance, seed)
         write_path(args, model, spec, images, f"{k + 1}-{a}-{b}".replace(" ", "-").replace("/", "-"))
         with tqdm(total=args.over, desc=f"{a} to {b}", unit="pair", leave=False) as bar:
             for progress in journeys(model, judge, spec, args.models, args.source, args.over, images):
@@ -249,23 +253,24 @@ def judging_classifier(args: argparse.Namespace, model: Model, device: str) -> J
 def describe(result: dict) -> str:
     """A result in three lines: what was judged, what was found, and what the same is for real images and for noise."""
     plan, (low, high) = result["plan"], result["interval"]
-    line = "n to infinity {:.3f}, ".format(result["extrapolated"]) if result["extrapolated"] is not None else ""
+    line = "" if result["extrapolated"] is None else f", n to infinity {result['extrapolated']:.3f}"
 
     calls = f"{result['calls']} network calls" + " x 2" * (result["passes"] == 2)
     floor, ceiling = result["floor"], result["ceiling"]
     named = {"accuracy": "classes as asked", "precision": "precision", "recall": "recall"}
-    shares = [f"{name} {100 * result[key]:.1f} %" for key, name in named.items() if result[key] is not None]
+
+    def shares(of: dict) -> str:
+        return "".join(f", {name} {100 * of[key]:.1f} %" for key, name in named.items() if of[key] is not None)
+
     rank = (
         f"\n  the covariance of {result['n']} samples in {result['features']} dimensions is singular: more are needed"
     )
     return (
         f"{SAMPLERS[plan['sampler']].label}, {plan['steps']} steps, {calls}, guidance {plan['guidance']:g}, "
         f"n {result['n']}, seeds from {plan['seed']}, against {result['reference']}, {result['seconds']} s\n"
-        f"  {result['measure']} {result['distance']:.3f} [{low:.3f}, {high:.3f}], {line}"
-        f"{', '.join(shares)}\n"
-        f"  the same of {floor['n']} real images {floor['distance']:.3f}, of noise {ceiling['distance']:.1f}"
-        + rank
-        * (result["n"] <= result["features"])
+        f"  {result['measure']} {result['distance']:.3f} [{low:.3f}, {high:.3f}]{line}{shares(result)}\n"
+        f"  the same of {floor['n']} real images {floor['distance']:.3f}{shares(floor)}; "
+        f"of noise {ceiling['distance']:.1f}" + rank * (result["n"] <= result["features"])
     )
 
 

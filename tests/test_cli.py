@@ -228,6 +228,7 @@ def test_evaluation_prints_the_same_numbers_twice_with_all_they_are_of(checkpoin
         "the same of 40 real images",
     ):
         assert words in out
+    assert re.search(r"of 40 real images .*, precision .* %, recall .* %; of noise", out)
     assert "FID" not in out
     assert "singular" not in out
     assert "singular: more are needed" in evaluated(capsys, "--count", "20", "--steps", "1")

@@ -2,7 +2,7 @@
 
 import csv
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +197,17 @@ def test_the_command_writes_pictures_moving_ones_and_a_table_in_two_forms(checkp
 def test_two_named_classes_are_taken_in_their_order(checkpoint):
     assert main(["interpolate", checkpoint, "--classes", "emu", "cat", "--pairs", "1", "--models", "b", *SMALL]) == 0
     assert Path("out/1-emu-cat.png").is_file()
+
+
+def test_classes_that_come_again_have_images_of_their_own(checkpoint, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        "diffusion_core.__main__.write_path", lambda args, model, spec, images, name: written.append(spec)
+    )
+    options = ["--classes", "emu", "cat", "--pairs", "3", "--models", "c", *SMALL, "--over", "4"]
+    assert main(["interpolate", checkpoint, *options]) == 0
+    starts = [spec.seed for spec in written]
+    assert all(later - earlier >= 4 for earlier, later in pairwise(starts))  # pair k of a path has its seed + k
 
 
 @pytest.mark.parametrize(
