@@ -166,8 +166,9 @@ def points(series: list[Series], frame: Frame, description: str, lines: Sequence
         if s.label:
             px, py = frame.x(x[-1]), frame.y(y[-1])
             right = px + 7 * (len(s.label) + 1) > WIDTH - RIGHT  # no room for it at the point's right
+            below = len(x) == 1 and py + 20 < HEIGHT - BOTTOM  # a point alone lies beside a line, mostly under it
             body.append(
-                f'<text class="{s.kind}" x="{px + (-7 if right else 7):.1f}" y="{py - 7:.1f}" '
+                f'<text class="{s.kind}" x="{px + (-7 if right else 7):.1f}" y="{py + (16 if below else -7):.1f}" '
                 f'text-anchor="{"end" if right else "start"}">{s.label}</text>'
             )
     return frame.svg("".join(body), description)
