@@ -12,7 +12,7 @@ from diffusion_core.checkpoint import Model
 from diffusion_core.evaluate import APPROACHES, Plan, Progress, draw, measure, noise_images, read_results
 from diffusion_core.samplers import SAMPLERS
 
-from .widgets.controls import gpu, plainly, slider
+from .widgets.controls import gpu, plainly, seed_of, slider
 from .widgets.html import data_uri, notice
 from .widgets.results import COLUMNS, csv_link, result_html, row, running_html, tradeoff_html
 from .widgets.runs import MODELS, judge_of
@@ -100,9 +100,7 @@ def evaluate(
     if model not in judged():
         names = ", ".join(judged()) or "none: train.py makes models and classifiers"
         raise ValueError(f"There is no model {model!r} with a classifier to judge it; there is {names}.")
-    if seed is None:
-        raise ValueError("Seed must be a whole number; its field is empty.")
-    plan = Plan(sampler, steps, guidance, int(n), split, int(seed))
+    plan = Plan(sampler, steps, guidance, int(n), split, seed_of(seed))
     owner, judge = MODELS[model], judge_of(MODELS[model])
     ceiling = noise_images(judge, split, 500, owner.shape)
     history, result = [], None

@@ -70,7 +70,7 @@ def test_a_change_while_a_field_is_empty_runs_nothing_and_a_button_says_what_is_
     settings[Settings._fields.index("seed")] = None
     [page] = remembering(app.sample.sample)(*settings)
     assert page == (gr.skip(), gr.skip(), gr.skip())
-    with pytest.raises(gr.Error, match="Seed must be a whole number"):
+    with pytest.raises(gr.Error, match="Seed is empty"):
         next(app.sample.sample(*settings))
 
 
