@@ -95,10 +95,10 @@ def shown(lanes: dict[str, Lane], demonstration: bool = False) -> Iterator[tuple
     for _ in run(lanes):
         yield running_html(lanes) if pace.due() else same, same, same
     rows = rows_of(lanes)
-    what = "Reference runs of the ODE, a long one and one of half as many steps to check it"
+    what = "Reference run of the ODE"
     yield race_html(lanes, demonstration), results_html(rows, status_line(what, 0)), rows
     for done, total in REFERENCES.find(lanes):
-        status = status_line(f"{what}: step {done} of {total}", done / total)
+        status = status_line(f"{what}: step {done} of {total}, its check in half as many included", done / total)
         yield same, results_html(rows, status) if pace.due() else same, same
     yield same, *results(lanes, demonstration)
 
