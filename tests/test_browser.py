@@ -539,7 +539,7 @@ def test_samples_are_judged_on_the_page_beside_real_images_and_noise_and_join_th
     page.locator("#evaluate-n input[type=number]").fill("50")
     page.locator("#evaluate").click()
     page.wait_for_function(
-        "document.querySelector('#evaluate-stage .result ~ .line')?.innerText.includes('n = 50 ')",
+        "document.querySelector('#evaluate-stage .line:has(+ .result)')?.innerText.includes('n = 50 ')",
         timeout=120_000,
     )
     scale = page.locator("#evaluate-stage .scale").inner_text()
