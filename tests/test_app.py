@@ -331,7 +331,7 @@ def test_each_run_is_a_row_of_the_visits_table(judging):
         ({"model": "huge"}, "huge"),
         ({"steps": 0}, "Steps"),
         ({"n": 10}, "10"),
-        ({"seed": -1}, "seed must lie between 0"),
+        ({"seed": -1}, "Seed must be a whole number from 0"),
         ({"sampler": "magic"}, "magic"),
     ],
 )
