@@ -6,12 +6,12 @@ much, and of the work (multiply-adds) over that of half as much.
 """
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_core.denoisers import NetDenoiser
 from diffusion_core.networks import UNet
 from diffusion_core.samplers import generate
 from diffusion_core.schedules import VPLinear
+from tune import cost
 
 from .timing import interleaved, table
 
@@ -29,9 +29,7 @@ def denoiser(width: int) -> NetDenoiser:
 
 def work(count: int, steps: int, side: int, width: int) -> float:
     """FLOPs of a run: 2 a multiply-add."""
-    with FlopCounterMode(display=False) as counter:
-        denoiser(width)(torch.randn(1, 3, side, side), torch.full((1,), 0.5))
-    return counter.get_total_flops() * count * steps
+    return 1e9 * cost(denoiser(width).net, (3, side, side))[1] * count * steps
 
 
 def run(count: int, steps: int, side: int, width: int) -> None:
