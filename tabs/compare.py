@@ -1,7 +1,6 @@
 """Compare: two to four samplers race from the same noise, side by side, and network calls are what counts."""
 
 import json
-import random
 import time
 from collections.abc import Iterator
 
@@ -14,13 +13,13 @@ from diffusion_core.samplers import SAMPLERS
 
 from .evaluate import progresses
 from .sample import PREVIEW_GAP, class_choices, spacing_choices
-from .widgets.controls import plainly, seed_of, slider
+from .widgets.controls import QUIET, plainly, seed_field, seed_of, slider
 from .widgets.html import data_uri, notice
 from .widgets.lanes import HALFWAY, WHOLE, N, halfway_html, race_html, results_html, rows_of, running_html, status_line
 from .widgets.race import Lane, References, run
 from .widgets.recipes import LIMITS, SHARED
 from .widgets.runs import MODELS, SPACING_NAMES, Settings, judge_of, model_named, offered
-from .widgets.turn import settles, stops, waits
+from .widgets.turn import in_turn, settles, stops
 
 OPENING = {
     "A": dict(sampler="dpmpp_2m", steps=12),
@@ -235,11 +234,8 @@ def shared_controls(models: dict[str, Model]) -> list:
         list(OPENING), value=RACING, label="Lanes", elem_classes="chips", elem_id="lanes",
         info="Two to four, all from the same noise. The lane with the fewest network calls so far goes next.",
     )  # fmt: skip
-    with gr.Row(elem_classes="with-die"):
-        seed = gr.Number(START.seed, label="Seed", precision=0, elem_id="compare-seed", min_width=100)
-        die = gr.Button("⚄ New", elem_classes="die")
+    seed = seed_field(START.seed, elem_id="compare-seed")
     count = slider(1, MOST, START.count, step=1, label="Images", elem_id="compare-count")
-    die.click(lambda: random.randrange(10_000), None, seed, show_progress="hidden", api_visibility="private")
     return [model, cls, seed, count, chosen]
 
 
@@ -301,10 +297,9 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab,
     model, *_, chosen = shared
     fields = [control for group in groups for control in group]
     inputs, outputs = [*shared, *fields], [stage, numbers, rows]
-    quiet = dict(show_progress="hidden", api_visibility="private")
-    runs = quiet | dict(concurrency_id="model", concurrency_limit=1, js=waits(*STAGES))
-    link = page.load(open_link, None, [tabs, again, *shared, *fields], **quiet)
-    link.failure(lambda: gr.Tabs(selected="compare"), None, tabs, **quiet)  # which says why
+    runs = in_turn(*STAGES) | QUIET
+    link = page.load(open_link, None, [tabs, again, *shared, *fields], **QUIET)
+    link.failure(lambda: gr.Tabs(selected="compare"), None, tabs, **QUIET)  # which says why
     linked = link.success(raced_again, [again, *inputs], outputs, **runs)
     opening = tab.select(opened, [model, rows, again], outputs, **runs)
     measurement = measuring.click(measured, rows, [numbers, rows], **runs)
@@ -312,14 +307,14 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab,
     gr.on([go.click, halfway.click], None, cancels=[opening, linked, measurement])
     pressed = go.click(raced, inputs, outputs, **runs)
     halfway.click(None, cancels=[pressed])
-    preset = halfway.click(halves, None, [chosen, *fields[: 2 * len(CHOICES)]], **quiet)
+    preset = halfway.click(halves, None, [chosen, *fields[: 2 * len(CHOICES)]], **QUIET)
     demonstration = preset.then(demonstrated, inputs, outputs, **runs)
     events = [opening, linked, preset, demonstration, pressed, measurement]
     for event in events:
         event.then(None, js=settles(*STAGES))
     stop.click(None, cancels=events).then(None, js=stops(*STAGES))
-    chosen.change(lambda names: [gr.Column(visible=name in names) for name in OPENING], chosen, list(cards), **quiet)
+    chosen.change(lambda names: [gr.Column(visible=name in names) for name in OPENING], chosen, list(cards), **QUIET)
     dependent = [shared[1], *[group[-1] for group in groups]]
-    model.input(choices_of, model, dependent, **quiet)
-    own.change(lambda name: [offered(name, MODELS), *choices_of(name)], own, [model, *dependent], **quiet)
+    model.input(choices_of, model, dependent, **QUIET)
+    own.change(lambda name: [offered(name, MODELS), *choices_of(name)], own, [model, *dependent], **QUIET)
     gr.api(race, api_name="race", concurrency_id="model", concurrency_limit=1)

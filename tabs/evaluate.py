@@ -1,7 +1,6 @@
 """Evaluate: how good a model's samples are, with everything that a number needs beside it."""
 
 import math
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from diffusion_core.checkpoint import Model
 from diffusion_core.evaluate import APPROACHES, Plan, Progress, draw, measure, noise_images, read_results
 from diffusion_core.samplers import SAMPLERS
 
-from .widgets.controls import gpu, plainly, seed_of, slider
+from .widgets.controls import QUIET, gpu, plainly, seed_field, seed_of, slider
 from .widgets.html import data_uri, notice
 from .widgets.results import COLUMNS, csv_link, result_html, row, running_html, tradeoff_html
 from .widgets.runs import MODELS, judge_of
-from .widgets.turn import stops, waits
+from .widgets.turn import in_turn, stops
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 NAMES = {"a": "(a) SDE, no class", "b": "(b) SDE, guided", "c": "(c) ODE, guided", "own": "own choice"}
@@ -142,42 +141,43 @@ def first_result(name: str | None) -> str:
     return result_html(name, min(results, key=lambda r: r["distance"]), None)
 
 
+def plan_controls(names: list[str]) -> list:
+    """What a run depends on, in the order in which `evaluate` takes it; the approach sets some of it."""
+    first, start = names[0] if names else None, Plan()
+    model = gr.Dropdown(names, value=first, label="Model", elem_id="evaluate-model", visible=len(names) > 1)
+    by = gr.Radio(
+        [(label, key) for key, label in NAMES.items()], value="own", label="Approach", elem_classes="chips",
+        elem_id="approach", info="Score-based SDE, with guidance, and its ODE: each sets the controls below.",
+    )  # fmt: skip
+    sampler = gr.Dropdown(
+        [(s.label, k) for k, s in SAMPLERS.items()], value=start.sampler, label="Sampler", elem_id="evaluate-sampler"
+    )
+    steps = slider(1, 1000, start.steps, step=1, label="Steps", info="Time grows with them.",
+                   elem_id="evaluate-steps")  # fmt: skip
+    guidance = slider(0, 10, 1.5, step=0.1, label="Guidance", info="0 is unconditional, 1 as trained.",
+                      elem_id="evaluate-guidance")  # fmt: skip
+    n = slider(50, 10_000, 200, step=50, label="n, how many samples", elem_id="evaluate-n",
+               info="The distance falls with n by its bias: compare equal n only.")  # fmt: skip
+    split = gr.Radio(
+        [("test images", "test"), ("training images", "train")], value=start.split, label="Compare with",
+        elem_classes="chips",
+    )  # fmt: skip
+    seed = seed_field(start.seed, "Seed of the first", elem_id="evaluate-seed")
+
+    by.input(settings_of, by, [sampler, steps, guidance], **QUIET)
+    gr.on([sampler.input, steps.input, guidance.input], lambda: "own", None, by, **QUIET)
+    return [model, sampler, steps, guidance, n, split, seed]
+
+
 def build() -> None:
     """The tab's controls on the left, the result on the right, and all runs below."""
     names = list(judged())
     first = names[0] if names else None
     cells, link, plots = tables(first, []) if first else ([], "", "")
+    compared = comparison_html(first) if first else ""
     with gr.Row(elem_classes="work"):
         with gr.Column(elem_classes="controls"):
-            model = gr.Dropdown(names, value=first, label="Model", elem_id="evaluate-model", visible=len(names) > 1)
-            by = gr.Radio(
-                [(label, key) for key, label in NAMES.items()],
-                value="own",
-                label="Approach",
-                info="Score-based SDE, with guidance, and its ODE: each sets the controls below.",
-                elem_classes="chips",
-                elem_id="approach",
-            )
-            start = Plan()
-            sampler = gr.Dropdown(
-                [(s.label, k) for k, s in SAMPLERS.items()], value=start.sampler, label="Sampler",
-                elem_id="evaluate-sampler",
-            )  # fmt: skip
-            steps = slider(1, 1000, start.steps, step=1, label="Steps", info="Time grows with them.",
-                           elem_id="evaluate-steps")  # fmt: skip
-            guidance = slider(0, 10, 1.5, step=0.1, label="Guidance", info="0 is unconditional, 1 as trained.",
-                              elem_id="evaluate-guidance")  # fmt: skip
-            n = slider(50, 10_000, 200, step=50, label="n, how many samples", elem_id="evaluate-n",
-                       info="The distance falls with n by its bias: compare equal n only.")  # fmt: skip
-            split = gr.Radio(
-                [("test images", "test"), ("training images", "train")],
-                value=start.split,
-                label="Compare with",
-                elem_classes="chips",
-            )
-            with gr.Row(elem_classes="with-die"):
-                seed = gr.Number(start.seed, label="Seed of the first", precision=0, min_width=100)
-                die = gr.Button("⚄ New", elem_classes="die")
+            plan = plan_controls(names)
             with gr.Row(elem_classes="buttons"):
                 go = gr.Button("Evaluate", variant="primary", elem_id="evaluate", min_width=80)
                 stop = gr.Button("Stop", elem_id="evaluate-stop", min_width=80)
@@ -187,25 +187,18 @@ def build() -> None:
             tradeoff = gr.HTML(plots)
             table = gr.Dataframe(
                 cells, headers=list(COLUMNS.values()), interactive=False, label="All runs", elem_id="evaluate-table",
-                datatype=["str" if key in WORDS else "number" for key in COLUMNS],
-                max_height=420,
+                datatype=["str" if key in WORDS else "number" for key in COLUMNS], max_height=420,
             )  # fmt: skip
             link = gr.HTML(link)
-            gr.Markdown("### The three approaches, from the same noise", visible=bool(first and comparison_html(first)))
-            pictures = gr.HTML(comparison_html(first) if first else "")
+            gr.Markdown("### The three approaches, from the same noise", visible=bool(compared))
+            pictures = gr.HTML(compared)
     runs, about = gr.State([], time_to_live=3600), gr.JSON(visible=False)
 
-    inputs = [model, sampler, steps, guidance, n, split, seed, runs]
-    pressed = go.click(
-        evaluate, inputs, [stage, table, link, tradeoff, runs, about], api_name="evaluate", show_progress="hidden",
-        concurrency_id="model", concurrency_limit=1, js=waits("evaluate-stage"),
-    )  # fmt: skip
+    outputs = [stage, table, link, tradeoff, runs, about]
+    pressed = go.click(evaluate, [*plan, runs], outputs, api_name="evaluate", **in_turn("evaluate-stage"))
     stop.click(None, cancels=[pressed]).then(None, js=stops("evaluate-stage"))
-    private = dict(api_visibility="private", show_progress="hidden")
-    die.click(lambda: random.randrange(10_000), None, seed, **private)
-    by.input(settings_of, by, [sampler, steps, guidance], **private)
-    gr.on([sampler.input, steps.input, guidance.input], lambda: "own", None, by, **private)
+    model = plan[0]
     model.input(
         lambda name, kept: (first_result(name), *tables(name, kept), comparison_html(name)),
-        [model, runs], [stage, table, link, tradeoff, pictures], **private,
+        [model, runs], [stage, table, link, tradeoff, pictures], **QUIET,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from diffusion_core.images import fit, read_image, to_pil, to_tensor, to_uint8
 from diffusion_core.samplers import seeded_noise
 from diffusion_core.schedules import SCHEDULES, Schedule
 
-from .widgets.controls import plainly, seed_of, slider
+from .widgets.controls import plainly, seed_field, seed_of, slider
 from .widgets.html import data_uri, figure, pixels
 from .widgets.plots import Curve, Frame, curves, histogram
 from .widgets.runs import MODELS, Settings, frames, held_out
@@ -234,9 +234,7 @@ def build(models: dict[str, Model], picture: np.ndarray) -> None:
                 source = gr.Dropdown(sources(), label="Picture from", elem_id="source", min_width=100)
                 die = gr.Button("⚄ New", elem_classes="die", elem_id="picture-die")
             own = gr.UploadButton("Upload a picture", file_types=["image"], elem_id="upload")
-            with gr.Row(elem_classes="with-die"):
-                seed = gr.Number(0, label="Noise seed", precision=0, elem_id="noise-seed", min_width=100)
-                noise_die = gr.Button("⚄ New", elem_classes="die", elem_id="noise-die")
+            seed = seed_field(0, "Noise seed", elem_id="noise-seed")
         top, bottom, _ = forward(picture, "vp_linear", 0.35, 0)
         with gr.Column(elem_classes="stage"):
             pictures = gr.HTML(top, elem_id="forward-stage")
@@ -261,4 +259,3 @@ def build(models: dict[str, Model], picture: np.ndarray) -> None:
         concurrency_limit=1,
     ).success(**again)
     own.upload(upload, own, state, api_name="upload", show_progress_on=[pictures]).success(**again)
-    noise_die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")

@@ -18,12 +18,12 @@ from diffusion_core.interpolate import WAYS, follow
 from diffusion_core.metrics import psnr, rmse
 from diffusion_core.paths import APPROACHES, Walk, ends, journeys, lengths, noise_pair, path, worth
 
-from .widgets.controls import gpu, plainly, seed_of, slider
+from .widgets.controls import QUIET, gpu, plainly, seed_of, slider
 from .widgets.html import busy, data_uri, gif_uri, notice, pixels
 from .widgets.player import Pictures, player
 from .widgets.plots import LEFT, RIGHT, WIDTH, Curve, Frame, curves
 from .widgets.runs import MODELS, held_out, judge_of, model_named, offered
-from .widgets.turn import Shown, just_shown, remembering, settles, stops, waits
+from .widgets.turn import Shown, in_turn, just_shown, remembering, settles, stops
 
 BOX, SMALL_BOX = 880, 300  # width of the rows of images, in page pixels
 PREVIEW_GAP = 0.1  # seconds between two previews
@@ -458,103 +458,6 @@ def end_controls(side: str, classes: list[str], value: str | None) -> tuple:
     return cls, picture, die, own
 
 
-def build(models: dict[str, Model], own: gr.State) -> None:
-    """The tab's controls on the left; the path, and under it what many paths are worth, on the right."""
-    able = {name: model for name, model in models.items() if len(model.classes) > 1}
-    first = next(iter(able.values()), None)
-    start = default_walk(first) if first else Walk("A", "B")
-    classes = first.classes if first else []
-    with gr.Row(elem_classes="work"):
-        with gr.Column(elem_classes="controls"):
-            model = gr.Dropdown(list(able), value=next(iter(able), None), label="Model", visible=len(able) > 1)
-            choices = source_choices(first)
-            source = gr.Radio(
-                choices, value=choices[0][1], label="Ends", elem_classes="chips", elem_id="ends-from",
-                info="Pictures are encoded to latents by the ODE; pure noise needs no encoding.",
-            )  # fmt: skip
-            class_a, picture_a, die_a, upload_a = end_controls("A", classes, start.class_a if first else None)
-            class_b, picture_b, die_b, upload_b = end_controls("B", classes, start.class_b if first else None)
-            way = gr.Radio(
-                list(WAYS), value=start.way, label="What moves", elem_classes="chips", elem_id="way",
-                info="slerp turns the latent, lerp cuts across and loses norm; class blends the class embeddings.",
-            )  # fmt: skip
-            depth = slider(
-                0.1, 1, start.depth, step=0.05, label="Latents at time t", elem_id="depth",
-                info="Later latents are nearer to noise: at 1, (a) and (b) no longer see where they start.",
-            )  # fmt: skip
-            with gr.Accordion("More", open=False):
-                positions = slider(3, 15, start.positions, step=1, label="Positions", elem_id="positions")
-                steps = slider(
-                    5, 100, start.steps, step=1, label="Steps each way", elem_id="path-steps",
-                    info="More steps bring the ends back more exactly.",
-                )  # fmt: skip
-                guidance = slider(0, 10, start.guidance, step=0.1, label="Guidance of (b)", elem_id="path-guidance")
-                seed = gr.Number(0, label="Noise seed of (a) and (b)", precision=0, elem_id="path-seed")
-            with gr.Row(elem_classes="buttons"):
-                run = gr.Button("Interpolate", variant="primary", elem_id="interpolate", min_width=80)
-                stop = gr.Button("Stop", elem_id="interpolate-stop", min_width=80)
-            pairs = slider(
-                2, 2000, 64, step=1, label="Measure along the path: pairs", elem_id="pairs",
-                info="One image has no FID: a distance needs many pairs of ends, all going the same path.",
-            )  # fmt: skip
-            which = gr.CheckboxGroup(
-                [(f"({key})", key) for key in APPROACHES], value=["c"], label="Decoded by", elem_id="which"
-            )
-            with gr.Row(elem_classes="buttons later"):
-                measure = gr.Button("Measure", elem_id="measure-path", min_width=80)
-                halt = gr.Button("Stop", elem_id="measure-stop", min_width=60)
-        with gr.Column(elem_classes="stage"):
-            stage = gr.HTML(first_result(), elem_id="interpolate-stage")
-        with gr.Column(elem_classes="stage second"):
-            worth_ = gr.HTML(
-                notice("Measure along the path: the Fréchet distance and the classes of the images at each position."),
-                elem_id="path-distance",
-            )
-    about, about_distance, shown = gr.JSON(visible=False), gr.JSON(visible=False), gr.State(None)
-
-    private = dict(api_visibility="private", show_progress="hidden")
-    inputs = [
-        model, source, class_a, picture_a, class_b, picture_b, way, depth, positions, steps, guidance, seed,
-        upload_a, upload_b,
-    ]  # fmt: skip
-    limits = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=waits("interpolate-stage"))
-    numbers = [c.change for c in (picture_a, picture_b, depth, positions, steps, guidance, seed)]
-    choices_ = [c.input for c in (source, class_a, class_b, way)]
-    changed = gr.on(
-        [*numbers, *choices_], remembering(interpolate), inputs, [stage, about, shown],
-        api_name="changed_path", api_visibility="private", trigger_mode="always_last", **limits,
-    )  # fmt: skip
-    uploaded = [
-        upload.upload(readable, upload, upload, **private).then(
-            remembering(interpolate), inputs, [stage, about, shown], api_visibility="private", **limits
-        )
-        for upload in (upload_a, upload_b)
-    ]
-    pressed = run.click(interpolate, [*inputs, shown], [stage, about], api_name="interpolate", **limits)
-    runs = [pressed, changed, *uploaded]
-    for event in runs:
-        event.then(None, js=settles("interpolate-stage"))
-    stop.click(None, cancels=runs).then(None, js=stops("interpolate-stage"))
-    for die, picture, upload in ((die_a, picture_a, upload_a), (die_b, picture_b, upload_b)):
-        die.click(lambda: (random.randrange(800), None), None, [picture, upload], **private)
-    source.input(lambda: (None, None), None, [upload_a, upload_b], **private)
-    model.input(other_model, model, [source, class_a, class_b], **private)
-    dependent = [model, source, class_a, class_b]
-    own.change(lambda name: [offered(name, able), *other_model(name)], own, dependent, **private)
-
-    measuring = measure.click(
-        path_distance,
-        [model, source, class_a, class_b, way, depth, positions, steps, guidance, seed, pairs, which],
-        [worth_, about_distance],
-        api_name="path_distance",
-        show_progress="hidden",
-        concurrency_id="model",
-        concurrency_limit=1,
-        js=waits("path-distance"),
-    )
-    halt.click(None, cancels=[measuring]).then(None, js=stops("path-distance"))
-
-
 @plainly
 def other_model(name: str) -> tuple[gr.Radio, gr.Dropdown, gr.Dropdown]:
     """The choices that a model has."""
@@ -565,3 +468,98 @@ def other_model(name: str) -> tuple[gr.Radio, gr.Dropdown, gr.Dropdown]:
         gr.Dropdown(model.classes, value=start.class_a),
         gr.Dropdown(model.classes, value=start.class_b),
     )
+
+
+def path_controls(able: dict[str, Model]) -> tuple[list, list[gr.Button]]:
+    """The controls of a path, in the order in which `interpolate` takes them, and the dice of its two ends."""
+    first = next(iter(able.values()), None)
+    start, classes = (default_walk(first), first.classes) if first else (Walk("A", "B"), [])
+    model = gr.Dropdown(list(able), value=next(iter(able), None), label="Model", visible=len(able) > 1)
+    choices = source_choices(first)
+    source = gr.Radio(
+        choices, value=choices[0][1], label="Ends", elem_classes="chips", elem_id="ends-from",
+        info="Pictures are encoded to latents by the ODE; pure noise needs no encoding.",
+    )  # fmt: skip
+    class_a, picture_a, die_a, upload_a = end_controls("A", classes, start.class_a if first else None)
+    class_b, picture_b, die_b, upload_b = end_controls("B", classes, start.class_b if first else None)
+    way = gr.Radio(
+        list(WAYS), value=start.way, label="What moves", elem_classes="chips", elem_id="way",
+        info="slerp turns the latent, lerp cuts across and loses norm; class blends the class embeddings.",
+    )  # fmt: skip
+    depth = slider(
+        0.1, 1, start.depth, step=0.05, label="Latents at time t", elem_id="depth",
+        info="Later latents are nearer to noise: at 1, (a) and (b) no longer see where they start.",
+    )  # fmt: skip
+    with gr.Accordion("More", open=False):
+        positions = slider(3, 15, start.positions, step=1, label="Positions", elem_id="positions")
+        steps = slider(
+            5, 100, start.steps, step=1, label="Steps each way", elem_id="path-steps",
+            info="More steps bring the ends back more exactly.",
+        )  # fmt: skip
+        guidance = slider(0, 10, start.guidance, step=0.1, label="Guidance of (b)", elem_id="path-guidance")
+        seed = gr.Number(0, label="Noise seed of (a) and (b)", precision=0, elem_id="path-seed")
+    controls = [
+        model, source, class_a, picture_a, class_b, picture_b, way, depth, positions, steps, guidance, seed,
+        upload_a, upload_b,
+    ]  # fmt: skip
+    return controls, [die_a, die_b]
+
+
+def measure_controls() -> tuple:
+    """How many pairs to measure along the path, and by which of the ways to decode."""
+    pairs = slider(
+        2, 2000, 64, step=1, label="Measure along the path: pairs", elem_id="pairs",
+        info="One image has no FID: a distance needs many pairs of ends, all going the same path.",
+    )  # fmt: skip
+    ways = [(f"({key})", key) for key in APPROACHES]
+    which = gr.CheckboxGroup(ways, value=["c"], label="Decoded by", elem_id="which")
+    with gr.Row(elem_classes="buttons later"):
+        measure = gr.Button("Measure", elem_id="measure-path", min_width=80)
+        halt = gr.Button("Stop", elem_id="measure-stop", min_width=60)
+    return pairs, which, measure, halt
+
+
+def build(models: dict[str, Model], own: gr.State) -> None:
+    """The tab's controls on the left; the path, and under it what many paths are worth, on the right."""
+    able = {name: model for name, model in models.items() if len(model.classes) > 1}
+    with gr.Row(elem_classes="work"):
+        with gr.Column(elem_classes="controls"):
+            controls, dice = path_controls(able)
+            with gr.Row(elem_classes="buttons"):
+                run = gr.Button("Interpolate", variant="primary", elem_id="interpolate", min_width=80)
+                stop = gr.Button("Stop", elem_id="interpolate-stop", min_width=80)
+            pairs, which, measure, halt = measure_controls()
+        with gr.Column(elem_classes="stage"):
+            stage = gr.HTML(first_result(), elem_id="interpolate-stage")
+        with gr.Column(elem_classes="stage second"):
+            worth_ = gr.HTML(
+                notice("Measure along the path: the Fréchet distance and the classes of the images at each position."),
+                elem_id="path-distance",
+            )
+    about, about_distance, shown = gr.JSON(visible=False), gr.JSON(visible=False), gr.State(None)
+
+    model, source, class_a, picture_a, class_b, picture_b, way, *numbers, upload_a, upload_b = controls
+    outputs, turn = [stage, about], in_turn("interpolate-stage")
+    drawing = dict(fn=remembering(interpolate), inputs=controls, outputs=[*outputs, shown]) | turn | QUIET
+    changes = [c.change for c in (picture_a, picture_b, *numbers)]
+    changes += [c.input for c in (source, class_a, class_b, way)]
+    runs = [
+        run.click(interpolate, [*controls, shown], outputs, api_name="interpolate", **turn),
+        gr.on(changes, api_name="changed_path", trigger_mode="always_last", **drawing),
+    ]
+    for die, picture, upload in zip(dice, (picture_a, picture_b), (upload_a, upload_b), strict=True):
+        die.click(lambda: (random.randrange(800), None), None, [picture, upload], **QUIET)
+        runs.append(upload.upload(readable, upload, upload, **QUIET).then(**drawing))
+    for event in runs:
+        event.then(None, js=settles("interpolate-stage"))
+    stop.click(None, cancels=runs).then(None, js=stops("interpolate-stage"))
+    source.input(lambda: (None, None), None, [upload_a, upload_b], **QUIET)
+    dependent = [source, class_a, class_b]
+    model.input(other_model, model, dependent, **QUIET)
+    own.change(lambda name: [offered(name, able), *other_model(name)], own, [model, *dependent], **QUIET)
+
+    measuring = measure.click(
+        path_distance, [model, source, class_a, class_b, way, *numbers, pairs, which], [worth_, about_distance],
+        api_name="path_distance", **in_turn("path-distance"),
+    )  # fmt: skip
+    halt.click(None, cancels=[measuring]).then(None, js=stops("path-distance"))

@@ -3,7 +3,6 @@
 import html
 import json
 import math
-import random
 import time
 from collections.abc import Iterator
 
@@ -15,13 +14,13 @@ from diffusion_core.images import enlarge, grid, read_recipe
 from diffusion_core.samplers import SAMPLERS
 from diffusion_core.schedules import Discrete
 
-from .widgets.controls import plainly, seed_of, slider
+from .widgets.controls import QUIET, plainly, seed_field, seed_of, slider
 from .widgets.html import busy, data_uri, figure, gif_uri, mapping, notice, pixels
 from .widgets.neighbours import neighbours_html
 from .widgets.player import Pictures, evenly, player
 from .widgets.recipes import actions, settings_from
 from .widgets.runs import MODELS, SPACING_NAMES, Film, Frame, Settings, describe, filmed, frames, model_named, offered
-from .widgets.turn import Shown, just_shown, remembering, settles, stops, waits
+from .widgets.turn import Shown, in_turn, just_shown, remembering, settles, stops
 
 TABS = ("forward", "sample", "compare", "interpolate", "evaluate", "training", "score")  # what a link can open
 BOX = 470  # side of the two pictures, in page pixels
@@ -232,65 +231,44 @@ def sample_again(again: float, *inputs) -> Iterator[tuple[str, dict, Shown]]:
         yield gr.skip(), gr.skip(), gr.skip()
 
 
+def setting_controls(models: dict[str, Model], start: Settings) -> tuple[list, gr.File]:
+    """A control for each of the Settings, in their order, and the field that takes them from a picture."""
+    names = list(models)
+    model = gr.Dropdown(names, value=start.model or None, label="Model", visible=len(names) > 1, elem_id="sample-model")
+    cls = chips(models.get(start.model))
+    sampler = gr.Dropdown(
+        [(s.label, name) for name, s in SAMPLERS.items()], value=start.sampler, label="Sampler", elem_id="sampler",
+        info="ODE samplers, DPM-Solver++ and DDIM at eta 0 are deterministic; the others add fresh noise. "
+        "Heun and predictor-corrector make two calls a step.",
+    )  # fmt: skip
+    steps = slider(
+        1, 250, start.steps, step=1, label="Steps", elem_id="steps",
+        info="More steps follow the true path more closely; each costs network calls. RK45 chooses its own.",
+    )  # fmt: skip
+    guidance = slider(
+        0, 10, start.guidance, step=0.1, label="Guidance", elem_id="guidance",
+        info="0 ignores the class, 1 is as trained; more is more typical and less varied.",
+    )  # fmt: skip
+    seed = seed_field(start.seed, elem_id="seed")
+    with gr.Accordion("More", open=False):
+        count = slider(1, 64, start.count, step=1, label="Images", elem_id="count")
+        eta = slider(
+            0, 1, start.eta, step=0.05, label="eta (DDIM only)", elem_id="eta",
+            info="Fresh noise at each step: 0 is deterministic, 1 is DDPM.",
+        )  # fmt: skip
+        choices = spacing_choices(models.get(start.model))
+        spacing = gr.Dropdown(choices, value=start.spacing, label="Times of the steps")
+        picture = gr.File(
+            label="Repeat a picture: drop a PNG or GIF made here", file_types=["image"], height=90, elem_classes="drop"
+        )
+    return [model, cls, sampler, steps, guidance, seed, count, eta, spacing], picture
+
+
 def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.State) -> None:
     """The tab's controls on the left and its stage on the right; `own` is the name of the visitor's own model."""
-    names = list(models)
-    start = Settings(names[0] if names else "")
     with gr.Row(elem_classes="work"):
         with gr.Column(elem_classes="controls"):
-            model = gr.Dropdown(
-                names, value=start.model or None, label="Model", visible=len(names) > 1, elem_id="sample-model"
-            )
-            cls = chips(models.get(start.model))
-            sampler = gr.Dropdown(
-                [(s.label, name) for name, s in SAMPLERS.items()],
-                value=start.sampler,
-                label="Sampler",
-                info="ODE samplers, DPM-Solver++ and DDIM at eta 0 are deterministic; the others add fresh noise. "
-                "Heun and predictor-corrector make two calls a step.",
-                elem_id="sampler",
-            )
-            steps = slider(
-                1,
-                250,
-                start.steps,
-                step=1,
-                label="Steps",
-                elem_id="steps",
-                info="More steps follow the true path more closely; each costs network calls. RK45 chooses its own.",
-            )
-            guidance = slider(
-                0,
-                10,
-                start.guidance,
-                step=0.1,
-                label="Guidance",
-                elem_id="guidance",
-                info="0 ignores the class, 1 is as trained; more is more typical and less varied.",
-            )
-            with gr.Row(elem_classes="with-die"):
-                seed = gr.Number(start.seed, label="Seed", precision=0, elem_id="seed", min_width=100)
-                die = gr.Button("⚄ New", elem_classes="die", elem_id="sample-die")
-            with gr.Accordion("More", open=False):
-                count = slider(1, 64, start.count, step=1, label="Images", elem_id="count")
-                eta = slider(
-                    0,
-                    1,
-                    start.eta,
-                    step=0.05,
-                    label="eta (DDIM only)",
-                    elem_id="eta",
-                    info="Fresh noise at each step: 0 is deterministic, 1 is DDPM.",
-                )
-                spacing = gr.Dropdown(
-                    spacing_choices(models.get(start.model)), value=start.spacing, label="Times of the steps"
-                )
-                picture = gr.File(
-                    label="Repeat a picture: drop a PNG or GIF made here",
-                    file_types=["image"],
-                    height=90,
-                    elem_classes="drop",
-                )
+            controls, picture = setting_controls(models, Settings(next(iter(models), "")))
             with gr.Row(elem_classes="buttons"):
                 go = gr.Button("Generate", variant="primary", elem_id="generate", min_width=80)
                 stop = gr.Button("Stop", elem_id="stop", min_width=80)
@@ -298,30 +276,26 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.Stat
             stage = gr.HTML(first_result(), elem_id="sample-stage")
     about, again, shown = gr.JSON(visible=False), gr.State(0), gr.State(None)
 
-    controls = [model, cls, sampler, steps, guidance, seed, count, eta, spacing]
-    outputs = [stage, about]
-    once = dict(show_progress="hidden", concurrency_id="model", concurrency_limit=1, js=waits("sample-stage"))
-    private = once | dict(api_visibility="private")
+    model, cls, sampler, steps, guidance, seed, count, eta, spacing = controls
+    turn = in_turn("sample-stage")
+    drawing = dict(inputs=[*controls, shown], outputs=[stage, about, shown]) | turn | QUIET
     numbers = [control.change for control in (steps, guidance, eta, count, seed)]  # by hand, key, arrow or die
-    choices = [cls.input, sampler.input, spacing.input]
+    choices = [control.input for control in (cls, sampler, spacing)]
     changed = gr.on(
-        [*choices, *numbers], remembering(sample), [*controls, shown], [*outputs, shown], api_name="changed",
-        trigger_mode="always_last", **private,
-    )  # fmt: skip
-    pressed = go.click(sample, [*controls, shown], outputs, api_name="sample", **once)
-    die.click(lambda: random.randrange(10_000), None, seed, api_visibility="private", show_progress="hidden")
-    other = model.input(other_model, model, [cls, spacing], api_visibility="private", show_progress="hidden")
+        [*choices, *numbers], remembering(sample), api_name="changed", trigger_mode="always_last", **drawing
+    )
+    pressed = go.click(sample, [*controls, shown], [stage, about], api_name="sample", **turn)
+    other = model.input(other_model, model, [cls, spacing], **QUIET)
     other.success(None, cancels=[changed])
-    page.load(open_tab, None, tabs, api_visibility="private", show_progress="hidden")
-    opened = []
+    opened = [other.success(remembering(sample), **drawing)]
+    page.load(open_tab, None, tabs, **QUIET)
     for setting in (
-        page.load(open_link, None, [again, *controls], api_visibility="private", show_progress="hidden"),
-        picture.change(open_picture, picture, [again, *controls], api_visibility="private", show_progress="hidden"),
-        own.change(open_own, own, [again, *controls], api_visibility="private", show_progress="hidden"),
+        page.load(open_link, None, [again, *controls], **QUIET),
+        picture.change(open_picture, picture, [again, *controls], **QUIET),
+        own.change(open_own, own, [again, *controls], **QUIET),
     ):
         setting.success(None, cancels=[changed])  # what the first of the controls to be set has begun
-        opened.append(setting.success(sample_again, [again, *controls, shown], [*outputs, shown], **private))
-    opened.append(other.success(remembering(sample), [*controls, shown], [*outputs, shown], **private))
+        opened.append(setting.success(sample_again, **drawing | {"inputs": [again, *controls, shown]}))
     runs = [pressed, changed, *opened]
     for event in runs:
         event.then(None, js=settles("sample-stage"))

@@ -1,7 +1,6 @@
 """Score: learn the score of data in the plane, hold it against the exact one, and let particles follow it."""
 
 import json
-import random
 import time
 from collections.abc import Iterator
 
@@ -13,11 +12,11 @@ from diffusion_core.denoisers import Denoiser
 from diffusion_core.fields import METHODS, OBJECTIVES, SCHEDULE
 from diffusion_core.plane import EXTENT, PRESETS, PlaneData, data_of
 
-from .widgets.controls import plainly, seed_of, slider
+from .widgets.controls import QUIET, plainly, seed_field, seed_of, slider
 from .widgets.html import figure, notice
 from .widgets.plane import square
 from .widgets.scene import Learned, Scene, moving_html, named, particles_html, rivals_html
-from .widgets.turn import stops, waits
+from .widgets.turn import in_turn, stops
 
 GAP = 0.5  # seconds between two pictures of a run
 RACE = 5.0  # seconds of CPU time for each objective in a comparison
@@ -293,140 +292,132 @@ def build(shipped_fields: dict[str, Model]) -> None:
     SHIPPED.clear()
     SHIPPED.update(shipped_fields)
     start = next((name for name in PRESETS if name in SHIPPED), next(iter(PRESETS)))
-    learned = gr.State(None, time_to_live=3600)
-    with gr.Row(elem_classes="work"):
-        with gr.Column(elem_classes="controls"):
-            data = gr.Dropdown(
-                [*((make().label, name) for name, make in PRESETS.items()), ("Your own points", "own")],
-                value=start,
-                label="Data",
-                elem_id="score-data",
-            )
-            with gr.Column(visible=False) as mine:
-                points = gr.Textbox(
-                    "[]", label="Points", info="Click into the picture, or write them.", lines=2, elem_id="own-points"
-                )
-                with gr.Row(elem_classes="buttons"):
-                    undo = gr.Button("Undo", min_width=80, elem_id="undo-point")
-                    clear = gr.Button("Clear", min_width=80, elem_id="clear-points")
-            sigma = slider(
-                SCHEDULE.sigma_min,
-                SCHEDULE.sigma_max,
-                1.0,
-                step=0.1,
-                label="Noise level σ",
-                elem_id="score-sigma",
-                info="More noise joins the modes and smooths the score.",
-            )
-            with gr.Row(elem_classes="quick"):
-                quick = [gr.Button(f"{v:g}", min_width=50, elem_id=f"sigma-{v:g}") for v in (1, 3, 7)]
-            objective = gr.Dropdown(
-                [(label, name) for name, label in OBJECTIVES.items()],
-                value="sliced_vr",
-                label="Score matching",
-                elem_id="objective",
-                info="Four ways to fit a score without knowing it.",
-            )
-            levels = gr.Radio(
-                [("This level", "one"), ("All levels", "all")],
-                value="all",
-                label="Train at",
-                elem_classes="chips",
-                elem_id="score-levels",
-                info="All: one network that is told the noise level.",
-            )
-            seconds = slider(1, 120, 20, step=1, label="Train for, in seconds", elem_id="score-seconds")
-            with gr.Accordion("More", open=False):
-                lr = slider(1e-4, 1e-2, 1e-3, step=1e-4, label="Learning rate", elem_id="score-lr")
-                batch = slider(16, 512, 128, step=1, label="Batch", elem_id="score-batch")
-                projections = slider(
-                    1, 8, 1, step=1, label="Projections", elem_id="projections", info="Directions a point (sliced)."
-                )
-                seed = gr.Number(0, label="Seed", precision=0, elem_id="score-seed")
-            with gr.Row(elem_classes="buttons"):
-                go = gr.Button("Train", variant="primary", elem_id="train-score", min_width=80)
-                stop = gr.Button("Stop", elem_id="stop-score", min_width=80)
-            race = gr.Button(f"Compare the objectives ({RACE * len(OBJECTIVES):.0f} s)", elem_id="compare-objectives")
-        with gr.Column(elem_classes="stage"):
-            stage = gr.HTML(
-                first_sight(known(None, start, ""), start, "", 1.0), elem_id="score-stage", js_on_load=CLICKED
-            )
-            rivals = gr.HTML(shipped_rivals(start), elem_id="score-rivals")
-    with gr.Row(elem_classes="work"):
-        with gr.Column(elem_classes="controls"):
-            methods = gr.CheckboxGroup(
-                [(label, name) for name, label in METHODS.items()],
-                value=OPENING,
-                label="Ways to sample",
-                elem_id="methods",
-                info="All from the same particles, with as many network calls.",
-                elem_classes="chips",
-            )
-            which = gr.Radio(
-                [("Learned", "learned"), ("Exact", "exact")],
-                value="learned",
-                label="Score to follow",
-                elem_classes="chips",
-                elem_id="which-score",
-            )
-            calls = slider(20, 1000, 200, step=20, label="Network calls", elem_id="score-calls")
-            count = slider(50, 2000, 500, step=50, label="Particles", elem_id="particles")
-            share = slider(
-                0.02,
-                0.6,
-                0.3,
-                step=0.02,
-                label="Langevin step",
-                elem_id="langevin-step",
-                info="As a share of the smallest variance; larger moves faster and settles wider.",
-            )
-            with gr.Row(elem_classes="with-die"):
-                run_seed = gr.Number(0, label="Seed", precision=0, elem_id="run-seed", min_width=100)
-                die = gr.Button("⚄ New", elem_classes="die", elem_id="score-die")
-            with gr.Row(elem_classes="buttons"):
-                run = gr.Button("Run", variant="primary", elem_id="run-score", min_width=80)
-                halt = gr.Button("Stop", elem_id="halt-score", min_width=80)
-        with gr.Column(elem_classes="stage"):
-            particles = gr.HTML(first_run(start), elem_id="score-particles")
     about = gr.JSON(visible=False)
+    with gr.Row(elem_classes="work"):
+        learned, data, points, sigma = learning(start, about)
+    with gr.Row(elem_classes="work"):
+        following(start, learned, data, points, sigma, about)
 
-    quiet = dict(api_visibility="private", show_progress="hidden")
-    busy = dict(concurrency_id="model", concurrency_limit=1, show_progress="hidden")
-    seen = dict(fn=look, inputs=[learned, data, points, sigma], outputs=stage, **quiet)
+
+def learning(start: str, about: gr.JSON) -> tuple:
+    """The row in which a field is learned. Returns what the other row needs: the field, data, points, noise level."""
+    learned = gr.State(None, time_to_live=3600)
+    with gr.Column(elem_classes="controls"):
+        data, mine, points, undo, clear = data_controls(start)
+        sigma = level_control()
+        objective, levels, seconds, lr, batch, projections, seed = recipe_controls()
+        with gr.Row(elem_classes="buttons"):
+            go = gr.Button("Train", variant="primary", elem_id="train-score", min_width=80)
+            stop = gr.Button("Stop", elem_id="stop-score", min_width=80)
+        race = gr.Button(f"Compare the objectives ({RACE * len(OBJECTIVES):.0f} s)", elem_id="compare-objectives")
+    with gr.Column(elem_classes="stage"):
+        page = first_sight(known(None, start, ""), start, "", 1.0)
+        stage = gr.HTML(page, elem_id="score-stage", js_on_load=CLICKED)
+        rivals = gr.HTML(shipped_rivals(start), elem_id="score-rivals")
+
     recipe = [data, points, objective, levels, sigma, seconds, lr, batch, projections, seed]
-    training = go.click(
-        train_score, recipe, [stage, about, learned], api_name="train_score", js=waits("score-stage"), **busy
-    )
-    racing = race.click(
-        compare_objectives,
-        [data, points, sigma, lr, batch, projections],
-        rivals,
-        **busy | {"api_visibility": "private"},
-    )
+    outputs = [stage, about, learned]
+    training = go.click(train_score, recipe, outputs, api_name="train_score", **in_turn("score-stage"))
+    compared = [data, points, sigma, lr, batch, projections]
+    racing = race.click(compare_objectives, compared, rivals, api_visibility="private", **in_turn("score-rivals"))
+    seen = dict(fn=look, inputs=[learned, data, points, sigma], outputs=stage, **QUIET)
     stop.click(None, cancels=[training, racing]).then(**seen)
-    way = [learned, data, points, which, methods, sigma, calls, count, share, run_seed]
-    moves = dict(js=waits("score-particles", also=KEEP_HEIGHT))
-    sampling = run.click(sample_score, way, [particles, about], api_name="sample_score", **moves, **busy)
-    die.click(lambda: random.randrange(10_000), None, run_seed, **quiet)
+    gr.on([sigma.change, data.change, points.change], **seen, trigger_mode="always_last")
+    data.change(shipped_rivals, data, rivals, **QUIET)
+    data.input(lambda name: gr.Column(visible=name == "own"), data, mine, **QUIET)
+    written = [data, points, mine]
+    undo.click(lambda text: own_points(parsed(text)[:-1]), points, written, **QUIET)
+    clear.click(lambda: own_points([]), None, written, **QUIET)
+    stage.click(add_point, [data, points], written, **QUIET)
+    return learned, data, points, sigma
 
-    sigma.change(**seen, trigger_mode="always_last")
-    for button, value in zip(quick, (1, 3, 7), strict=True):
-        button.click(lambda value=value: value, None, sigma, **quiet)
-    data.input(lambda name: gr.Column(visible=name == "own"), data, mine, **quiet)
-    data.change(**seen)
-    data.change(shipped_rivals, data, rivals, **quiet)
+
+def data_controls(start: str) -> tuple:
+    """The data, and the viewer's own points: their box with its buttons is seen for these alone."""
+    data = gr.Dropdown(
+        [*((make().label, name) for name, make in PRESETS.items()), ("Your own points", "own")],
+        value=start, label="Data", elem_id="score-data",
+    )  # fmt: skip
+    with gr.Column(visible=False) as mine:
+        points = gr.Textbox(
+            "[]", label="Points", info="Click into the picture, or write them.", lines=2, elem_id="own-points"
+        )
+        with gr.Row(elem_classes="buttons"):
+            undo = gr.Button("Undo", min_width=80, elem_id="undo-point")
+            clear = gr.Button("Clear", min_width=80, elem_id="clear-points")
+    return data, mine, points, undo, clear
+
+
+def level_control() -> gr.Slider:
+    """The noise level, with a button for each of three that look different."""
+    sigma = slider(
+        SCHEDULE.sigma_min, SCHEDULE.sigma_max, 1.0, step=0.1, label="Noise level σ", elem_id="score-sigma",
+        info="More noise joins the modes and smooths the score.",
+    )  # fmt: skip
+    with gr.Row(elem_classes="quick"):
+        for value in (1, 3, 7):
+            button = gr.Button(f"{value}", min_width=50, elem_id=f"sigma-{value}")
+            button.click(lambda value=value: value, None, sigma, **QUIET)
+    return sigma
+
+
+def recipe_controls() -> tuple:
+    """How the score is learned, what one rarely changes folded away."""
+    objective = gr.Dropdown(
+        [(label, name) for name, label in OBJECTIVES.items()], value="sliced_vr", label="Score matching",
+        elem_id="objective", info="Four ways to fit a score without knowing it.",
+    )  # fmt: skip
+    levels = gr.Radio(
+        [("This level", "one"), ("All levels", "all")], value="all", label="Train at", elem_classes="chips",
+        elem_id="score-levels", info="All: one network that is told the noise level.",
+    )  # fmt: skip
+    seconds = slider(1, 120, 20, step=1, label="Train for, in seconds", elem_id="score-seconds")
+    with gr.Accordion("More", open=False):
+        lr = slider(1e-4, 1e-2, 1e-3, step=1e-4, label="Learning rate", elem_id="score-lr")
+        batch = slider(16, 512, 128, step=1, label="Batch", elem_id="score-batch")
+        projections = slider(
+            1, 8, 1, step=1, label="Projections", elem_id="projections", info="Directions a point (sliced)."
+        )
+        seed = gr.Number(0, label="Seed", precision=0, elem_id="score-seed")
+    return objective, levels, seconds, lr, batch, projections, seed
+
+
+def following(
+    start: str, learned: gr.State, data: gr.Dropdown, points: gr.Textbox, sigma: gr.Slider, about: gr.JSON
+) -> None:
+    """The row in which particles follow a field."""
+    with gr.Column(elem_classes="controls"):
+        which, methods, calls, count, share, seed = way_controls()
+        with gr.Row(elem_classes="buttons"):
+            run = gr.Button("Run", variant="primary", elem_id="run-score", min_width=80)
+            halt = gr.Button("Stop", elem_id="halt-score", min_width=80)
+    with gr.Column(elem_classes="stage"):
+        particles = gr.HTML(first_run(start), elem_id="score-particles")
+
+    way = [learned, data, points, which, methods, sigma, calls, count, share, seed]
+    turn = in_turn("score-particles", also=KEEP_HEIGHT)
+    sampling = run.click(sample_score, way, [particles, about], api_name="sample_score", **turn)
     moved = gr.on(
-        [data.change, points.change],
-        changed,
-        way,
-        particles,
-        **moves,
-        trigger_mode="always_last",
-        **busy | {"api_visibility": "private"},
-    )
+        [data.change, points.change], changed, way, particles, trigger_mode="always_last",
+        api_visibility="private", **turn,
+    )  # fmt: skip
     halt.click(None, cancels=[sampling, moved]).then(None, js=stops("score-particles"))
-    again = dict(inputs=points, outputs=[data, points, mine], **quiet)
-    undo.click(lambda text: own_points(parsed(text)[:-1]), **again)
-    clear.click(lambda text: own_points([]), **again)
-    stage.click(add_point, [data, points], [data, points, mine], **quiet)
-    points.change(**seen)
+
+
+def way_controls() -> tuple:
+    """Which field is followed, by which of the methods, and how far."""
+    methods = gr.CheckboxGroup(
+        [(label, name) for name, label in METHODS.items()], value=OPENING, label="Ways to sample", elem_id="methods",
+        info="All from the same particles, with as many network calls.", elem_classes="chips",
+    )  # fmt: skip
+    which = gr.Radio(
+        [("Learned", "learned"), ("Exact", "exact")], value="learned", label="Score to follow", elem_classes="chips",
+        elem_id="which-score",
+    )  # fmt: skip
+    calls = slider(20, 1000, 200, step=20, label="Network calls", elem_id="score-calls")
+    count = slider(50, 2000, 500, step=50, label="Particles", elem_id="particles")
+    share = slider(
+        0.02, 0.6, 0.3, step=0.02, label="Langevin step", elem_id="langevin-step",
+        info="As a share of the smallest variance; larger moves faster and settles wider.",
+    )  # fmt: skip
+    return which, methods, calls, count, share, seed_field(0, elem_id="run-seed")

@@ -19,12 +19,12 @@ from diffusion_core.training import Moment, Recipe, Training, train_for, validat
 
 from .evaluate import CHECKPOINTS
 from .forward import NAMES as SCHEDULE_NAMES
-from .widgets.controls import plainly, slider
+from .widgets.controls import QUIET, plainly, slider
 from .widgets.html import busy, data_uri, notice
 from .widgets.learning import AXES, by_time_html, curves_html, rows_html, style, table_html
 from .widgets.runs import MODELS, adopt, forget
 from .widgets.schedules import schedules_html
-from .widgets.turn import settles, stops, waits
+from .widgets.turn import in_turn, settles, stops
 
 RECIPE = Recipe("digits", batch=32, width=32, patch=1, lr=2e-3, warmup=20)  # legible after a minute of one CPU thread
 LENGTH, LENGTHS = 60, (20, 180)  # seconds that a run in the page takes at first, and may take
@@ -226,72 +226,83 @@ def used_html(name: str) -> str:
 
 
 def build(models: dict[str, Model], tabs: gr.Tabs, own: gr.State, tab: gr.Tab) -> None:
-    """Two rows: how the shipped models were trained, and a run in the page, whose model's name goes to `own`.
+    """Two rows: how the shipped models were trained, and a run in the page, whose model's name goes to `own`."""
+    with gr.Row(elem_classes="work"):
+        logged_runs(models)
+    with gr.Row(elem_classes="work"):
+        own_run(tabs, own, tab)
+
+
+def logged_runs(models: dict[str, Model]) -> None:
+    """The row of the shipped models' logs."""
+    names = list(logged())
+    first = next((name for name in models if name in names), None)
+    with gr.Column(elem_classes="controls"):
+        runs = gr.CheckboxGroup(names, value=names, label="Runs", elem_classes="chips", elem_id="logged-runs",
+                                info="The models that come with the page.")  # fmt: skip
+        axis = gr.Radio(
+            [(label.capitalize(), key) for key, label in AXES.items()], value="step", label="Against",
+            elem_classes="chips", elem_id="log-axis",
+        )  # fmt: skip
+        width = slider(
+            1, 51, 9, step=2, label="Smoothing", elem_id="smoothing",
+            info="Each point is the mean of so many neighbours; single batches are noisy.",
+        )  # fmt: skip
+        one = gr.Radio(names, value=first, label="Look closely at", elem_classes="chips", elem_id="closely",
+                       info="What it drew on its way, and the loss by t.", visible=len(names) > 1)  # fmt: skip
+    with gr.Column(elem_classes="stage"):
+        history = gr.HTML(history_html(names, "step", 9), elem_id="training-history")
+        closely = gr.HTML(closely_html(first), elem_id="training-closely")
+    compared = schedules_html(CHECKPOINTS / "schedules.json")
+    with gr.Column(elem_classes="stage second", visible=bool(compared)):
+        gr.HTML(f"<h3>Schedules at the same compute</h3>{compared}", elem_id="training-schedules")
+
+    gr.on([runs.change, axis.change, width.change], history_html, [runs, axis, width], history,
+          trigger_mode="always_last", concurrency_limit=4, **QUIET)  # fmt: skip
+    one.change(closely_html, one, closely, trigger_mode="always_last", **QUIET)
+
+
+def recipe_controls() -> list:
+    """How the digits are learned, in the order in which `train_digits` takes it."""
+    seconds = slider(*LENGTHS, LENGTH, step=1, label="Train for, in seconds", elem_id="live-seconds")
+    lr = slider(
+        1e-4, 1e-2, RECIPE.lr, step=1e-4, label="Learning rate", elem_id="live-lr",
+        info="Its peak; it falls to 0 within the time. Too low learns little, too high wanders.",
+    )  # fmt: skip
+    prediction = gr.Radio(
+        [("v", "v"), ("noise ε", "eps"), ("image x0", "x0")], value=RECIPE.prediction,
+        label="What the network predicts", elem_classes="chips", elem_id="live-prediction",
+    )  # fmt: skip
+    loss = gr.Radio(
+        [("L2", "l2"), ("L1", "l1"), ("Huber", "huber")], value=RECIPE.loss, label="Loss",
+        elem_classes="chips", elem_id="live-loss",
+    )  # fmt: skip
+    schedule = gr.Dropdown(
+        [(SCHEDULE_NAMES[key], key) for key in ("vp_linear", "vp_cosine", "vp_quadratic")],
+        value=RECIPE.schedule, label="Schedule", elem_id="live-schedule",
+    )  # fmt: skip
+    return [seconds, lr, prediction, loss, schedule]
+
+
+def own_run(tabs: gr.Tabs, own: gr.State, tab: gr.Tab) -> None:
+    """The row of a run in the page.
 
     The digits are read when the tab is first looked at: the page itself starts without scikit-learn.
     """
-    names = list(logged())
-    first = next((name for name in models if name in names), None)
-    with gr.Row(elem_classes="work"):
-        with gr.Column(elem_classes="controls"):
-            runs = gr.CheckboxGroup(names, value=names, label="Runs", elem_classes="chips", elem_id="logged-runs",
-                                    info="The models that come with the page.")  # fmt: skip
-            axis = gr.Radio(
-                [(label.capitalize(), key) for key, label in AXES.items()],
-                value="step",
-                label="Against",
-                elem_classes="chips",
-                elem_id="log-axis",
-            )
-            width = slider(
-                1, 51, 9, step=2, label="Smoothing", elem_id="smoothing",
-                info="Each point is the mean of so many neighbours; single batches are noisy.",
-            )  # fmt: skip
-            one = gr.Radio(names, value=first, label="Look closely at", elem_classes="chips", elem_id="closely",
-                           info="What it drew on its way, and the loss by t.", visible=len(names) > 1)  # fmt: skip
-        with gr.Column(elem_classes="stage"):
-            history = gr.HTML(history_html(names, "step", 9), elem_id="training-history")
-            closely = gr.HTML(closely_html(first), elem_id="training-closely")
-        compared = schedules_html(CHECKPOINTS / "schedules.json")
-        with gr.Column(elem_classes="stage second", visible=bool(compared)):
-            gr.HTML(f"<h3>Schedules at the same compute</h3>{compared}", elem_id="training-schedules")
-    with gr.Row(elem_classes="work"):
-        with gr.Column(elem_classes="controls"):
-            seconds = slider(*LENGTHS, LENGTH, step=1, label="Train for, in seconds", elem_id="live-seconds")
-            lr = slider(
-                1e-4, 1e-2, RECIPE.lr, step=1e-4, label="Learning rate", elem_id="live-lr",
-                info="Its peak; it falls to 0 within the time. Too low learns little, too high wanders.",
-            )  # fmt: skip
-            prediction = gr.Radio(
-                [("v", "v"), ("noise ε", "eps"), ("image x0", "x0")], value=RECIPE.prediction,
-                label="What the network predicts", elem_classes="chips", elem_id="live-prediction",
-            )  # fmt: skip
-            loss = gr.Radio(
-                [("L2", "l2"), ("L1", "l1"), ("Huber", "huber")], value=RECIPE.loss, label="Loss",
-                elem_classes="chips", elem_id="live-loss",
-            )  # fmt: skip
-            schedule = gr.Dropdown(
-                [(SCHEDULE_NAMES[key], key) for key in ("vp_linear", "vp_cosine", "vp_quadratic")],
-                value=RECIPE.schedule, label="Schedule", elem_id="live-schedule",
-            )  # fmt: skip
-            with gr.Row(elem_classes="buttons"):
-                go = gr.Button("Train digits", variant="primary", elem_id="train-digits", min_width=80)
-                stop = gr.Button("Stop", elem_id="stop-digits", min_width=80)
-            take = gr.Button("Use it in the other tabs", elem_id="use-digits")
-        with gr.Column(elem_classes="stage"):
-            stage = gr.HTML(notice("The digits to learn from come when this tab is opened."), elem_id="live-stage")
-            used = gr.HTML("", elem_id="live-used")
+    with gr.Column(elem_classes="controls"):
+        recipe = recipe_controls()
+        with gr.Row(elem_classes="buttons"):
+            go = gr.Button("Train digits", variant="primary", elem_id="train-digits", min_width=80)
+            stop = gr.Button("Stop", elem_id="stop-digits", min_width=80)
+        take = gr.Button("Use it in the other tabs", elem_id="use-digits")
+    with gr.Column(elem_classes="stage"):
+        stage = gr.HTML(notice("The digits to learn from come when this tab is opened."), elem_id="live-stage")
+        used = gr.HTML("", elem_id="live-used")
     about, live = gr.JSON(visible=False), gr.State(None, time_to_live=3600)
 
-    quiet = dict(api_visibility="private", show_progress="hidden")
-    gr.on([runs.change, axis.change, width.change], history_html, [runs, axis, width], history,
-          trigger_mode="always_last", concurrency_limit=4, **quiet)  # fmt: skip
-    tab.select(lambda live: gr.skip() if live else Live().html(), live, stage, **quiet)
-    one.change(closely_html, one, closely, trigger_mode="always_last", **quiet)
-    training = go.click(
-        train_digits, [seconds, lr, prediction, loss, schedule], [stage, about, live], api_name="train_digits",
-        show_progress="hidden", concurrency_id="training", concurrency_limit=1, js=waits("live-stage"),
-    )  # fmt: skip
+    tab.select(lambda live: gr.skip() if live else Live().html(), live, stage, **QUIET)
+    turn = in_turn("live-stage", of="training")
+    training = go.click(train_digits, recipe, [stage, about, live], api_name="train_digits", **turn)
     training.then(None, js=settles("live-stage"))
     stop.click(None, cancels=[training]).then(None, js=stops("live-stage"))
-    take.click(use, [live, own], [own, tabs, used], **quiet)
+    take.click(use, [live, own], [own, tabs, used], **QUIET)

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import random
 from abc import ABCMeta
 
 import gradio as gr
@@ -14,6 +15,9 @@ except ImportError:  # everywhere but on a ZeroGPU Space
 
     def gpu(fn=None, **_):
         return fn if callable(fn) else (lambda f: f)
+
+
+QUIET = dict(api_visibility="private", show_progress="hidden")  # an event that only serves the page
 
 
 def plainly(fn):
@@ -70,3 +74,12 @@ _Slider = ABCMeta.__new__(
 def slider(minimum: float, maximum: float, value: float, *, step: float, label: str, **options) -> gr.Slider:
     """A gr.Slider that says which value is wrong and what would be right, NaN included; whole numbers as int."""
     return _Slider(minimum, maximum, value, step=step, label=label, **options)
+
+
+def seed_field(value: int, label: str = "Seed", *, elem_id: str) -> gr.Number:
+    """A field for a seed, and beside it a die that throws another."""
+    with gr.Row(elem_classes="with-die"):
+        seed = gr.Number(value, label=label, precision=0, elem_id=elem_id, min_width=100)
+        die = gr.Button("⚄ New", elem_classes="die", elem_id=f"{elem_id}-die")
+    die.click(lambda: random.randrange(10_000), None, seed, **QUIET)
+    return seed

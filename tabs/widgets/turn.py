@@ -50,9 +50,13 @@ def just_shown(shown: Shown | None, *inputs) -> bool:
     return shown is not None and shown.inputs == inputs and time.monotonic() - shown.at < 1
 
 
-def waits(*stages: str, also: str = "") -> str:
-    """When a run is asked for: the first stage waits until something arrives; `also` is done besides."""
-    return f"(...inputs) => {{ turn.wait({names(stages)}); {also} return inputs; }}"
+def in_turn(*stages: str, of: str = "model", also: str = "") -> dict:
+    """The options of an event that is run in turn with all others of its kind: those that use the model, or train one.
+
+    From the moment it is asked for, its first stage waits until something arrives; the script `also` is run besides.
+    """
+    js = f"(...inputs) => {{ turn.wait({names(stages)}); {also} return inputs; }}"
+    return dict(show_progress="hidden", concurrency_id=of, concurrency_limit=1, js=js)
 
 
 def stops(*stages: str) -> str:
