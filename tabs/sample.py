@@ -194,10 +194,15 @@ def other_model(name: str) -> tuple[gr.Radio, gr.Dropdown]:
     return chips(model), gr.Dropdown(spacing_choices(model), value="lam")
 
 
+@plainly
 def open_tab(request: gr.Request) -> gr.Tabs:
     """The tab that the page's address asks for; were what it says of the controls damaged, it is where that is said."""
     tab = request.query_params.get("tab")
-    return gr.Tabs(selected=tab) if tab in TABS and "race" not in request.query_params else gr.skip()
+    if tab is None or "race" in request.query_params:  # Compare opens itself
+        return gr.skip()
+    if tab not in TABS:
+        raise ValueError(f"There is no tab {tab}; there are {', '.join(TABS)}.")
+    return gr.Tabs(selected=tab)
 
 
 @plainly

@@ -417,6 +417,12 @@ def test_a_damaged_link_to_a_race_opens_its_tab_and_says_what_is_wrong(page, url
     page.wait_for_selector("#compare-stage .race.done", timeout=60_000)  # the race that the tab opens with
 
 
+def test_a_link_to_a_tab_that_there_is_not_says_so_and_opens_the_first(page, url):
+    page.goto(url + "?tab=smaple")
+    page.get_by_text("There is no tab smaple; there are forward, sample, compare").first.wait_for()
+    page.wait_for_selector("#forward-stage img")
+
+
 def test_an_images_seed_and_class_can_be_used_alone(page):
     open_tab(page, "Sample")
     page.locator("#sample-stage .sheet").first.wait_for()
