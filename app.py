@@ -87,7 +87,7 @@ def build(models: dict[str, Model], judges: dict[str, Judge]) -> gr.Blocks:
             with gr.Tab("Evaluate", id="evaluate"):
                 evaluate.build()
             with gr.Tab("Training", id="training") as tab:
-                training.build(models, tabs, own, tab)
+                training.build(tabs, own, tab)
             with gr.Tab("Score", id="score"):
                 score.build(load_models(CHECKPOINTS / "fields", "cpu"))
         talk.build(talk.read_talk(), present)

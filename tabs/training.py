@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -61,11 +62,16 @@ def history_html(names: list[str], axis: str, width: int) -> str:
     )
 
 
+def growth_of(name: str) -> Path:
+    """Where what a model drew on its way is kept, if it is."""
+    return CHECKPOINTS / f"{name}-growth.png"
+
+
 def closely_html(name: str | None) -> str:
     """One run: what it drew on its way, and its loss by t."""
     if name is None:
         return ""
-    grown = Growth(CHECKPOINTS / f"{name}-growth.png", MODELS[name].shape[-2])
+    grown = Growth(growth_of(name), MODELS[name].shape[-2])
     title = f"<h3>{name}: samples as training went on</h3>"
     if grown.rows:
         h, w, _ = grown.rows[0].shape
@@ -225,18 +231,18 @@ def used_html(name: str) -> str:
 # The tab ----------------------------------------------------------------------------------------------------------
 
 
-def build(models: dict[str, Model], tabs: gr.Tabs, own: gr.State, tab: gr.Tab) -> None:
+def build(tabs: gr.Tabs, own: gr.State, tab: gr.Tab) -> None:
     """Two rows: how the shipped models were trained, and a run in the page, whose model's name goes to `own`."""
     with gr.Row(elem_classes="work"):
-        logged_runs(models)
+        logged_runs()
     with gr.Row(elem_classes="work"):
         own_run(tabs, own, tab)
 
 
-def logged_runs(models: dict[str, Model]) -> None:
-    """The row of the shipped models' logs."""
+def logged_runs() -> None:
+    """The row of the shipped models' logs; looked at closely is first one that kept what it drew."""
     names = list(logged())
-    first = next((name for name in models if name in names), None)
+    first = max(names, key=lambda name: growth_of(name).is_file(), default=None)
     with gr.Column(elem_classes="controls"):
         runs = gr.CheckboxGroup(names, value=names, label="Runs", elem_classes="chips", elem_id="logged-runs",
                                 info="The models that come with the page.")  # fmt: skip

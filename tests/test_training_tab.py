@@ -119,6 +119,13 @@ def test_without_logs_the_tab_says_who_writes_them(tmp_path, monkeypatch):
 # One run, closely -------------------------------------------------------------------------------------------------
 
 
+def test_the_tab_opens_with_a_run_that_kept_what_it_drew(shipped):
+    with gr.Blocks() as page:
+        training.logged_runs()
+    (closely,) = (c for c in page.blocks.values() if c.elem_id == "closely")
+    assert training.growth_of(closely.value).is_file()
+
+
 def test_rows_of_samples_are_shown_pixel_by_pixel_under_their_steps(folder):
     growth = Growth(folder / "mnist-growth.png", 28)
     for step in (500, 1000):
