@@ -36,7 +36,7 @@ from diffusion_core.images import to_tensor
 from diffusion_core.memory import keep_freed_memory
 from diffusion_core.metrics import class_accuracy
 from diffusion_core.plane import PRESETS
-from diffusion_core.training import Recipe, Training, validation_loss
+from diffusion_core.training import Recipe, Training, device_name, validation_loss
 
 STATE = "diffusion_core training state"
 
@@ -294,10 +294,6 @@ def setup() -> tuple[int, int, torch.device]:
     torch.cuda.set_device(device)
     torch.set_float32_matmul_precision("high")
     return rank, world, device
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
 def check_same_recipe(recipe: Recipe, saved: dict) -> None:

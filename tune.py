@@ -24,8 +24,8 @@ from diffusion_core.__main__ import main as diffusion_core
 from diffusion_core.data import ImageSet, training_images
 from diffusion_core.files import write_atomically
 from diffusion_core.memory import keep_freed_memory
-from diffusion_core.training import Recipe, Training
-from train import RECIPES, device_name, setup, train
+from diffusion_core.training import Recipe, Training, device_name
+from train import RECIPES, setup, train
 
 MEGABYTES, GFLOPS = 10.0, 1.25  # of a network that 16 images in 20 guided steps of two CPU cores can wait for
 

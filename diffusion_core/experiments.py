@@ -25,6 +25,7 @@ from .page import Block, Missing, Table
 from .paths import APPROACHES as DECODINGS
 from .paths import Walk, class_pairs, decoded, ends, journeys, path, worth
 from .samplers import SAMPLERS, generate, seeded_noise
+from .training import device_name
 
 GROUND = 208  # light grey between the images and around them: one of them may be white at its edge
 COUNT = 10  # images in a row where there are no classes, and of each run of DDPM and DDIM
@@ -112,9 +113,7 @@ def framed(x: Tensor, columns: int) -> Image.Image:
 
 def machine(model: Model) -> str:
     """What it runs on."""
-    if next(model.denoiser.parameters()).device.type != "cpu":
-        return torch.cuda.get_device_name()
-    return f"{n} CPU threads" if (n := torch.get_num_threads()) > 1 else "one CPU thread"
+    return device_name(next(model.denoiser.parameters()).device)
 
 
 # The forward process ------------------------------------------------------------------------------------------------

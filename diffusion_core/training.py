@@ -224,3 +224,12 @@ def train_for(training: Training, seconds: float) -> Iterator[Moment]:
         spent = time.monotonic() - began
         yield Moment(training.step, spent, loss.item(), grad_norm.item())
         spent = time.monotonic() - began
+
+
+def device_name(device: torch.device) -> str:
+    """What a network on this device runs on: the GPU's name, or how many threads of the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple GPU"
+    return f"{n} CPU threads" if (n := torch.get_num_threads()) > 1 else "one CPU thread"

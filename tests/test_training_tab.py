@@ -91,7 +91,7 @@ def test_the_table_says_how_fast_and_how_far_each_run_was():
     cells = re.findall(
         r"<td>(?:<svg.*?</svg>)?([^<]*)</td>", table_html({"a": LOG}, {"a": config}, {"a": ("run-0", "")})
     )
-    assert cells == ["a", "MNIST", "eps", "20", "160", "1", "2.0", "0.2500", "CPU, 1 threads"]
+    assert cells == ["a", "MNIST", "eps", "20", "160", "1", "2.0", "0.2500", "one CPU thread"]
 
 
 def test_every_shipped_log_is_drawn_in_its_own_colour_whatever_stands_beside_it(shipped):

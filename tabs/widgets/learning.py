@@ -101,7 +101,9 @@ def table_html(logs: dict[str, list[dict]], configs: dict[str, dict], styles: di
             f"{last['images'] / last['seconds']:,.0f}",
             f"{last['seconds'] / 60:.1f}",
             f"{validated[-1]:.4f}" if validated else "–",
-            html.escape(str(config.get("device", "–"))),
+            html.escape(
+                str(config.get("device", "–")).replace("CPU, 1 threads", "one CPU thread")
+            ),  # as it once was written
         ]
         body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     head = "".join(f"<th>{name}</th>" for name in heads)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from diffusion_core.data import ImageSet
-from diffusion_core.training import Training
+from diffusion_core.training import Training, device_name
 from train import RECIPES
 from tune import cost, matrix_rate
 
@@ -48,8 +48,7 @@ def learning(runs: int = 5) -> str:
         [name, f"{STEPS * n / times.median:.0f}", ratio(found["a constant batch"], times)]
         for name, times in found.items()
     ]
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    text = table([f"training cifar10, {where}", "images/s", "time over that of a constant batch"], rows)
+    text = table([f"training cifar10, {device_name(device)}", "images/s", "time over that of a constant batch"], rows)
     return text + utilisation(run, found["as train.py does"]) if device.type == "cuda" else text
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diffusion_core.checkpoint import load
 from diffusion_core.networks import mixed_precision, network_from_config
+from diffusion_core.training import device_name
 from tune import cost
 
 from .timing import interleaved, ratio, table
@@ -119,7 +120,7 @@ def compare(device: str) -> str:
         + [f"{memory[name]:.2f}"]
         for name in nets
     ]
-    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    where = device_name(torch.device(device))
     heads = [f"{where}, batch {n}", "parameters", "GFLOP", "images/s forwards, ours faster by", "images/s in training",
              "MB an image kept for the gradient"]  # fmt: skip
     return table(heads, rows)
