@@ -423,6 +423,21 @@ def test_a_link_to_a_tab_that_there_is_not_says_so_and_opens_the_first(page, url
     page.wait_for_selector("#forward-stage img")
 
 
+def test_what_stands_in_the_field_for_a_picture_stands_under_its_label(page):
+    open_tab(page, "Sample")
+    page.locator(".controls:visible .label-wrap").click()
+    page.locator(".drop").scroll_into_view_if_needed()
+    label, text = (page.evaluate(BOX_OF_TEXT, f".drop {part}") for part in ("label", "[data-testid=upload-text]"))
+    assert label["bottom"] <= text["top"] and text["bottom"] <= page.locator(".drop").bounding_box()["y"] + 92
+
+
+BOX_OF_TEXT = """selector => {
+  const range = document.createRange();
+  range.selectNodeContents(document.querySelector(selector));
+  return range.getBoundingClientRect().toJSON();
+}"""
+
+
 def test_an_images_seed_and_class_can_be_used_alone(page):
     open_tab(page, "Sample")
     page.locator("#sample-stage .sheet").first.wait_for()
