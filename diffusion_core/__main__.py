@@ -24,7 +24,7 @@ from tqdm import tqdm
 from .checkpoint import Model, load
 from .classifier import Judge, load_classifier
 from .data import ImageSet, available, load_images, training_images
-from .denoisers import Clipped, Guided
+from .denoisers import Clipped, Guided, passes
 from .diagnose import keep_loss_by_time, loss_by_time, loss_path, nearest, struggles
 from .evaluate import (
     Plan,
@@ -65,7 +65,7 @@ def sample(args: argparse.Namespace) -> None:
     cond = model.conditions(args.class_name, args.count)
     D = Clipped(Guided(model.denoiser, args.guidance))
     seeds = [args.seed + k for k in range(args.count)]
-    doubled = cond is not None and args.guidance not in (0, 1)
+    doubled = cond is not None and passes(args.guidance) == 2
     started = time.perf_counter()
     run = generate(
         D,

@@ -109,6 +109,11 @@ class Guided(Denoiser):
         return x0_u + self.scale * (x0_c - x0_u)
 
 
+def passes(scale: float) -> int:
+    """How many times a call of Guided has the network go over its batch, if there is a class to guide by."""
+    return 1 if scale in (0, 1) else 2
+
+
 class Clipped(Denoiser):
     """x0 clipped to the data's range. Goes outermost, and is left out while encoding, which it would make lossy."""
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .checkpoint import Model
 from .classifier import INCEPTION, Judge, packed, unpacked
 from .data import TITLES, load_images
-from .denoisers import Clipped, Guided, InBfloat16
+from .denoisers import Clipped, Guided, InBfloat16, passes
 from .files import read_checked, write_atomically, write_checked
 from .images import to_tensor, to_uint8
 from .metrics import (
@@ -218,7 +218,7 @@ def measure(
         "floor": real_images(judge, plan.split, n),
         "ceiling": ceiling or noise_images(judge, plan.split, min(n, 1000), model.shape),
         "calls": progress.calls,
-        "passes": 2 if model.classes and plan.guidance not in (0, 1) else 1,
+        "passes": passes(plan.guidance) if model.classes else 1,
         "seconds": round(progress.seconds, 1),
     }
 

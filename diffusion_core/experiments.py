@@ -17,7 +17,7 @@ from . import figures
 from .checkpoint import Model
 from .classifier import Judge, load_classifier
 from .data import TITLES, ImageSet, available, data_root, load_images
-from .denoisers import Clipped
+from .denoisers import Clipped, passes
 from .evaluate import APPROACHES, Plan, comparison, ladder, read_results, short, steps_needed
 from .figures import Picture
 from .images import grid, to_tensor
@@ -189,9 +189,9 @@ def samples(subject: Subject, bar: tqdm) -> Iterator[Block]:
 def described(plan: Plan) -> str:
     """The settings of an approach, as a caption has them."""
     calls = 2 * plan.steps - 1 if SAMPLERS[plan.sampler].calls == 2 else plan.steps
-    passes = " × 2" if plan.guidance not in (0, 1) else ""
+    times = " × 2" if passes(plan.guidance) == 2 else ""
     guided = f"guidance {plan.guidance:g}" if plan.guidance else "no class"
-    return f"{SAMPLERS[plan.sampler].label}, {plan.steps} steps, {calls}{passes} network calls, {guided}"
+    return f"{SAMPLERS[plan.sampler].label}, {plan.steps} steps, {calls}{times} network calls, {guided}"
 
 
 def counted(run: Iterator, bar: tqdm) -> Iterator:

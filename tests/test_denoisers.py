@@ -10,6 +10,7 @@ from diffusion_core.denoisers import (
     InBfloat16,
     NetDenoiser,
     Rescheduled,
+    passes,
     to_eps,
     to_score,
     to_v,
@@ -126,6 +127,13 @@ def test_any_other_guidance_is_one_pass_of_twice_the_batch(scale):
     guided = Guided(spy, scale)(x, t, cond)
     assert spy.batches == [4]
     close(guided, (1 - scale) * spy(x, t) + scale * spy(x, t, cond))
+
+
+@pytest.mark.parametrize("scale", [0, 1, -1, 0.5, 3])
+def test_the_passes_that_are_counted_are_those_that_are_made(scale):
+    spy = Spy()
+    Guided(spy, scale)(randn(2, 3), torch.full((2,), 0.5), torch.tensor([0, 2]))
+    assert spy.batches == [2 * passes(scale)]
 
 
 def test_guiding_x0_eps_or_v_is_the_same_thing(schedule):

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion_core.checkpoint import Model
 from diffusion_core.classifier import Judge
 from diffusion_core.data import ImageSet, load_images
-from diffusion_core.denoisers import Clipped, Guided, to_eps
+from diffusion_core.denoisers import Clipped, Guided, passes, to_eps
 from diffusion_core.metrics import rmse
 from diffusion_core.samplers import SAMPLERS, generate
 
@@ -91,7 +91,7 @@ class Settings(NamedTuple):
     @property
     def guided(self) -> bool:
         """Whether each network call is on twice the batch."""
-        return self.cls != "none" and self.guidance not in (0, 1)
+        return self.cls != "none" and passes(self.guidance) == 2
 
 
 class Frame(NamedTuple):
