@@ -124,9 +124,13 @@ def settings_of(approach: str) -> list:
 
 
 def tables(model: str, runs: list[dict]) -> tuple[list[list], str, str]:
-    """The table's cells, the link to them as CSV, and the plots: shipped results and those of this visit."""
+    """The table's cells, the link to them as CSV, and the plots: results of this visit, then those shipped.
+
+    Of these the model's own come first.
+    """
     rows = [row(r["model"], r["result"], "this visit") for r in reversed(runs)]
-    rows += [row(name, result, "shipped") for name in judged() for result in shipped(name)]
+    names = sorted(judged(), key=lambda name: name != model)
+    rows += [row(name, result, "shipped") for name in names for result in shipped(name)]
     mine = [r["result"] for r in runs if r["model"] == model]
     return [list(r.values()) for r in rows], csv_link(rows), tradeoff_html(model, [*shipped(model), *mine])
 

@@ -151,7 +151,7 @@ class Series(NamedTuple):
 
 def points(series: list[Series], frame: Frame, description: str, lines: Sequence[Curve] = ()) -> str:
     """Measured points with their intervals, over `lines`; each series is named at its last point."""
-    body = [_line(c, frame) for c in lines]
+    body, named = [_line(c, frame) for c in lines], []
     for s in series:
         x, y = np.array(s.x, float), np.array(s.y, float)
         if len(x) > 1:
@@ -164,14 +164,41 @@ def points(series: list[Series], frame: Frame, description: str, lines: Sequence
             place = f'cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}"'
             body.append(f'<circle class="{s.kind}" {place} r="{s.size:g}">{title}</circle>')
         if s.label:
-            px, py = frame.x(x[-1]), frame.y(y[-1])
-            right = px + 7 * (len(s.label) + 1) > WIDTH - RIGHT  # no room for it at the point's right
-            below = len(x) == 1 and py + 20 < HEIGHT - BOTTOM  # a point alone lies beside a line, mostly under it
-            body.append(
-                f'<text class="{s.kind}" x="{px + (-7 if right else 7):.1f}" y="{py + (16 if below else -7):.1f}" '
-                f'text-anchor="{"end" if right else "start"}">{s.label}</text>'
-            )
+            named.append(_spot(s.label, frame.x(x[-2:]), frame.y(y[-2:]), named))
+            body.append(named[-1].text(s))
     return frame.svg("".join(body), description)
+
+
+class Spot(NamedTuple):
+    """Where a series is named: the text's box in the picture, and whether it ends rather than begins at its point."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    ends: bool
+
+    def text(self, s: Series) -> str:
+        x, anchor = (self.right, "end") if self.ends else (self.left, "start")
+        return f'<text class="{s.kind}" x="{x:.1f}" y="{self.bottom - 2:.1f}" text-anchor="{anchor}">{s.label}</text>'
+
+    def clear_of(self, other: "Spot") -> bool:
+        apart = max(self.left, other.left) > min(self.right, other.right) + 6
+        return apart or max(self.top, other.top) >= min(self.bottom, other.bottom)
+
+
+def _spot(label: str, x: np.ndarray, y: np.ndarray, taken: list[Spot]) -> Spot:
+    """Where there is room for the name of a line, or of a point, whose last places in the picture are x and y.
+
+    Above the last point, or below where the line comes from above, as others may where there is but a point.
+    """
+    wide, px, py = 7 * len(label), x[-1], y[-1]
+    ends = px + 7 + wide > WIDTH - RIGHT  # no room for it at the point's right
+    left = px - 7 - wide if ends else px + 7
+    below = len(y) == 1 or (ends and y[0] < py)
+    spots = [Spot(left, v - 10, left + wide, v + 2, ends) for v in (py + 16, py - 7)[:: 1 if below else -1]]
+    free = [s for s in spots if s.bottom < HEIGHT - BOTTOM and all(s.clear_of(other) for other in taken)]
+    return next(iter(free), spots[0])
 
 
 def _line(c: Curve, frame: Frame) -> str:

@@ -217,22 +217,22 @@ def tradeoff_html(name: str, results: list[dict]) -> str:
 
 
 def guidance_plots(results: list[dict]) -> list[str]:
-    """What guidance buys and costs, with the sampler that was tried at most guidances."""
+    """What guidance buys and costs: a line for each way to sample, and the shares of that tried at most guidances."""
 
     def how(r: dict) -> tuple:
         return r["plan"]["sampler"], r["plan"]["steps"]
 
     guided = sorted((r for r in results if r["plan"]["guidance"] > 0), key=lambda r: (*how(r), r["plan"]["guidance"]))
-    swept = max((list(group) for _, group in groupby(guided, how)), key=len, default=[])
-    if len(swept) < 2:
+    sweeps = [rows for _, group in groupby(guided, how) if len(rows := list(group)) > 1]
+    if not sweeps:
         return []
-    w = [r["plan"]["guidance"] for r in swept]
-    low, high = zip(*(r["interval"] for r in swept), strict=True)
+    every = [r for rows in sweeps for r in rows]
+    w, top = [r["plan"]["guidance"] for r in every], max(r["interval"][1] for r in every)
     ends = (min(w) - 0.2, max(w) + 0.2)
-    title = f"{SAMPLERS[how(swept[0])[0]].label}, {how(swept[0])[1]} steps"
-    distance = Series(w, [r["distance"] for r in swept], "snr", "", low, high)
+    distances = [sweep(rows) for rows in sweeps]
+    swept = max(sweeps, key=len)
     shares = [
-        Series(w, [100 * r[key] for r in swept], kind, label)
+        Series([r["plan"]["guidance"] for r in swept], [100 * r[key] for r in swept], kind, label)
         for key, kind, label in (
             ("accuracy", "data", "as asked"),
             ("precision", "snr", "precision"),
@@ -241,9 +241,20 @@ def guidance_plots(results: list[dict]) -> list[str]:
         if all(r[key] is not None for r in swept)
     ]
     return [
-        points([distance], Frame(ends, (0, 1.1 * max(high)), f"Distance: {title}", "guidance"), "Distance by guidance"),
-        points(shares, Frame(ends, (0, 112), f"Shares in %: {title}", "guidance"), "Shares by guidance"),
+        points(distances, Frame(ends, (0, 1.15 * top), "Distance by guidance", "guidance"), "Distance by guidance"),
+        points(shares, Frame(ends, (0, 112), f"Shares in %: {sampling(swept[0])}", "guidance"), "Shares by guidance"),
     ]
+
+
+def sampling(r: dict) -> str:
+    return f"{SAMPLERS[r['plan']['sampler']].label}, {r['plan']['steps']} steps"
+
+
+def sweep(rows: list[dict]) -> Series:
+    """The distance of one way to sample, by guidance."""
+    low, high = zip(*(r["interval"] for r in rows), strict=True)
+    w, distance = ([r["plan"]["guidance"] for r in rows], [r["distance"] for r in rows])
+    return Series(w, distance, rows[0]["plan"]["sampler"], sampling(rows[0]), low, high)
 
 
 def calls_plot(results: list[dict]) -> list[str]:
@@ -285,10 +296,10 @@ def ladder_html(results: list[dict]) -> str:
     enough = ", ".join(f"{SAMPLERS[s].label} {'never' if n is None else f'{n} steps'}" for s, n in needed.items())
     heads = "".join(f"<th>{SAMPLERS[s].label}</th>" for s in ("ddim", "ddpm"))
     return (
-        f'<table class="numbers ladder"><thead><tr><th></th>{heads}</tr></thead>{rows}</table>'
+        f'<div class="beside"><table class="numbers ladder"><thead><tr><th></th>{heads}</tr></thead>{rows}</table>'
         f'<p class="note">Distance of DDIM and DDPM from the same seeds, guidance 1, n = {best["n"]}. A step of either '
         f"is one network call, so at equal steps they take equally long. Best: {short(best['distance'])}, {who} in "
-        f"{best['plan']['steps']} steps. Within 10 % of it: {enough}.</p>"
+        f"{best['plan']['steps']} steps. Within 10 % of it: {enough}.</p></div>"
     )
 
 
