@@ -122,10 +122,13 @@ def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
 
 @torch.no_grad()
 def validation_loss(D: NetDenoiser, images: ImageSet, device: torch.device, n: int = 1000) -> float:
-    """Mean l2 loss on the first n test images, at fixed times over all noise levels and with fixed noise."""
+    """Mean l2 loss on the first n test images, at fixed times over all noise levels and with fixed noise.
+
+    The times are shuffled: images may come in the order of their classes, each of which is to see all of them.
+    """
     g = torch.Generator().manual_seed(0)
     x0 = to_tensor(images.images[:n])
-    t = sample_times(D.schedule, len(x0), "stratified", generator=g)
+    t = sample_times(D.schedule, len(x0), "stratified", generator=g)[torch.randperm(len(x0), generator=g)]
     eps = torch.randn(x0.shape, generator=g)
     cond = torch.from_numpy(images.labels[:n])
     parts = zip(*(v.to(device).split(250) for v in (x0, cond, t, eps)), strict=True)

@@ -596,6 +596,24 @@ def test_the_validation_loss_is_that_of_the_test_split_and_always_the_same(unint
     assert validation(D, load_images("digits", "train"), CPU) != validation(D, test, CPU)
 
 
+def test_in_the_validation_loss_every_class_sees_all_times_also_where_the_images_are_sorted(monkeypatch):
+    test = load_images("digits", "test")
+    order = np.argsort(test.labels, kind="stable")
+    ordered = test._replace(images=test.images[order], labels=test.labels[order])
+    seen = []
+
+    def watched(D, x0, cond, t, eps):
+        seen.append((cond, t))
+        return t
+
+    monkeypatch.setattr(training, "denoising_loss", watched)
+    assert validation(build(TINY, test), ordered, CPU) == pytest.approx(0.5, abs=0.01)
+    cond, t = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    for k in range(10):
+        of_class = t[cond == k]
+        assert abs(of_class.mean() - 0.5) < 4 * (1 / 12 / len(of_class)) ** 0.5
+
+
 def test_a_new_run_begins_a_new_log():
     run()
     run(recipe=replace(TINY, steps=5))
