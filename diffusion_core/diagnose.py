@@ -35,7 +35,7 @@ def loss_by_time(
 
     raw       mean squared error of the prediction, a pixel
     weighted  the same times the recipe's weight and the density of its training times: where training looks. Its
-              integral over t is the loss that is minimised
+              integral over t is, on training images, the loss that is minimised
     Each has a mean and its standard error for every bin; "classes" has the raw ones of each class. "t" holds the
     bins + 1 edges from t_min to t_max. progress(images done) is called after each batch, over bins x n in all.
     """
@@ -92,6 +92,8 @@ WHY = {
     "error is what they differ by, which no training takes away.",
     "detail": "There the noise is smaller than the image's own detail, and what the network is asked for is mostly "
     "that noise: it cannot be told from texture.",
+    "heart": "There an answer of zero would be better, whose error is 1 at most: the network has learned its training "
+    "images by heart, and is sure of details that these images do not have.",
     "shape": "There the image takes shape: what is decided between these noise levels are its parts and their places.",
 }
 
@@ -101,8 +103,8 @@ def struggles(found: dict, schedule) -> str:
     worst = int(np.argmax(found["raw"]["mean"]))
     low, high = found["t"][worst], found["t"][worst + 1]
     lam = schedule.lam(torch.tensor((low + high) / 2, dtype=torch.float64)).item()
-    why = WHY["noise" if lam < -1 else "detail" if lam > 1 else "shape"]
     size = found["raw"]["mean"][worst]
+    why = WHY["heart" if size > 1 else "noise" if lam < -1 else "detail" if lam > 1 else "shape"]
     return f"The error of {found['target']} is largest, {size:.3g}, between t = {low:.2f} and {high:.2f}. {why}"
 
 

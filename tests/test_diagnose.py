@@ -80,6 +80,13 @@ def test_it_says_where_the_error_is_largest_and_why():
         assert f"between t = {found['t'][worst]:.2f} and {found['t'][worst + 1]:.2f}" in said and words in said
 
 
+def test_an_error_above_that_of_answering_nothing_is_said_to_be_learned_by_heart():
+    model = zero("v", {})
+    found = loss_by_time(model, images(6), bins=10)
+    found["raw"]["mean"] = [1.2, *[0.1] * 9]
+    assert "by heart" in struggles(found, model.denoiser.schedule)
+
+
 def test_it_survives_its_file_and_a_damaged_one_is_named(tmp_path):
     found = loss_by_time(
         zero("eps", {}), images(1), bins=2

@@ -144,7 +144,7 @@ def by_time_html(found: dict, kind: str) -> str:
     plain = points([Series(t, mean.tolist(), kind, "", tuple(low), tuple(mean + bar), size=3)], inside,
                    "Mean squared error of what the network predicts, by t", each)  # fmt: skip
     mean, bar = weighted
-    frame = Frame((0, 1), (0, 1.08 * float((mean + bar).max())), "Weighted, area = training loss", "t")
+    frame = Frame((0, 1), (0, 1.08 * float((mean + bar).max())), "Weighted as in training", "t")
     heavy = points([Series(t, mean.tolist(), kind, "", tuple(mean - bar), tuple(mean + bar), size=3)], frame,
                    "The same times weight and density of the training times, by t")  # fmt: skip
     thin = " · thin: each class" if classes else ""
