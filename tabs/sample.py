@@ -57,9 +57,8 @@ def running_html(settings: Settings, frame: Frame) -> str:
     total = f" of {settings.steps}" if SAMPLERS[settings.sampler].calls else ""
     done = frame.i / settings.steps if total else 1 - frame.t
     left = figure(f"<b>x<sub>t</sub></b> at t = {frame.t:.3f}", pixels(frame.x, "Noisy images on their way", BOX))
-    right = figure(
-        "<b>x<sub>0</sub> predicted</b> from it", pixels(frame.x0, "The images the network expects in the end", BOX)
-    )
+    expected = pixels(frame.x0, "The images the network expects in the end", BOX)
+    right = figure("<b>x<sub>0</sub> predicted</b> on the way there", expected)
     return (
         f'<div class="running"><div class="row">{left}{right}</div><p class="line">{busy(done)}'
         f'<span class="stop-word">Stopped at </span>'
@@ -86,7 +85,7 @@ def done_html(settings: Settings, film: Film) -> str:
             Pictures("<b>x<sub>0</sub> predicted</b>", [f.x0 for f in frames],
                      "The images the network expects in the end", box=SIDE, small_box=150),
             Pictures("<b>noise predicted</b>", [f.eps for f in frames],
-                     "What is left of x_t without the predicted images", box=SIDE, small_box=150),
+                     "The noise that the network saw", box=SIDE, small_box=150),
         ],
         [numbers_html(f, last.i) for f in frames],
         total=last.i,
@@ -95,7 +94,8 @@ def done_html(settings: Settings, film: Film) -> str:
         lead=True,
     )  # fmt: skip
     noise = (
-        '<p class="note">Noise predicted = (x<sub>t</sub> − α x<sub>0</sub>) / σ, with x<sub>0</sub> as predicted.</p>'
+        '<p class="note">Predicted from what the network was last shown, x<sub>t</sub> before the step (Heun and '
+        "predictor-corrector look again on the way); noise = (x<sub>t</sub> − α x<sub>0</sub>) / σ there.</p>"
     )
     take = actions(settings, file, png=data_uri(large, settings._asdict()), gif=animation(settings, film))
     near = neighbours_html(model_named(settings.model), last.x)

@@ -15,9 +15,10 @@ from torch import Tensor
 from diffusion_core.checkpoint import Model
 from diffusion_core.classifier import Judge
 from diffusion_core.data import ImageSet, load_images
-from diffusion_core.denoisers import Clipped, Guided, passes, to_eps
+from diffusion_core.denoisers import Clipped, Denoiser, Guided, passes, to_eps
 from diffusion_core.metrics import rmse
 from diffusion_core.samplers import SAMPLERS, generate
+from diffusion_core.schedules import over_batch
 
 from .controls import gpu
 
@@ -97,7 +98,8 @@ class Settings(NamedTuple):
 class Frame(NamedTuple):
     """One step of a run, on the CPU: x, x0 and eps [B, C, H, W].
 
-    eps is the noise in x if x0 is right; lam is half the log-SNR at t; update is how far the step moved x, a pixel.
+    x is the state that the step arrived at, at time t; x0 and eps are what the network predicted on the way there, from
+    the state that it was last shown. lam is half the log-SNR at t; update is how far the step moved x, a pixel.
     """
 
     i: int
@@ -110,6 +112,23 @@ class Frame(NamedTuple):
     update: float
     nfe: int
     seconds: float
+
+
+class Witness(Denoiser):
+    """The same denoiser, with what it was last shown: a state x [B, C, H, W] and its time [B]."""
+
+    def __init__(self, denoiser: Denoiser):
+        super().__init__()
+        self.denoiser, self.schedule, self.null, self.shown = denoiser, denoiser.schedule, denoiser.null, None
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        self.shown = x, t
+        return self.denoiser(x, t, cond)
+
+    def predicted_noise(self, x0: Tensor) -> Tensor:
+        """The noise in what it was last shown, if x0 is what it answered."""
+        x, t = self.shown
+        return to_eps(x0, x, over_batch(self.schedule.alpha(t), x), over_batch(self.schedule.sigma(t), x))
 
 
 class Film:
@@ -136,7 +155,7 @@ def frames(settings: Settings) -> Iterator[Frame]:
     """The steps of a run. Raises ValueError for settings that make no sense."""
     model = model_named(settings.model)
     cond = model.conditions(settings.cls, settings.count)
-    D = Clipped(Guided(model.denoiser, settings.guidance))
+    D = Witness(Clipped(Guided(model.denoiser, settings.guidance)))
     run = generate(
         D,
         (settings.count, *model.shape),
@@ -150,8 +169,8 @@ def frames(settings: Settings) -> Iterator[Frame]:
     started, before = time.perf_counter(), None
     for step in run:
         t = torch.tensor(step.t, dtype=torch.float64)
-        alpha, sigma, lam = (fn(t).item() for fn in (D.schedule.alpha, D.schedule.sigma, D.schedule.lam))
-        shown = (step.x, step.x0, to_eps(step.x0, step.x, alpha, sigma))
+        sigma, lam = D.schedule.sigma(t).item(), D.schedule.lam(t).item()
+        shown = (step.x, step.x0, D.predicted_noise(step.x0))
         x, x0, eps = (model.codec.decode(v).to("cpu", torch.float32) for v in shown)
         update = math.nan if before is None else rmse(step.x, before).mean().item()
         before = step.x
