@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 GUIDED = "D = D<sub>∅</sub> + {} (D<sub>c</sub> − D<sub>∅</sub>)"
 ODE = "dx = [f x − ½ g² ∇log p] dt"
 SDE = "dx = [f x − g² ∇log p] dt + g dw"
-DDIM = "x ← α' x<sub>0</sub> + √(σ'² − σ̂²) ε + σ̂ z"
+DDIM = "x ← α' x<sub>0</sub> + √(σ'² − ς²) ε + ς z"
 SLERP = (
     "z = r (sin((1 − w) θ) ẑ<sub>A</sub> + sin(w θ) ẑ<sub>B</sub>) / sin θ, r from |z<sub>A</sub>| to |z<sub>B</sub>|"
 )
@@ -31,17 +31,17 @@ SCHEDULES = {
 SAMPLING = {
     "sampler": {
         "dpmpp_2m": "x ← σ' / σ · x − α' (e<sup>−h</sup> − 1) D, h = λ' − λ, D extrapolated from two calls",
-        "ddim": f"{DDIM}, σ̂ = η × DDPM's",
-        "ddpm": f"{DDIM}, σ̂ that of the posterior",
+        "ddim": f"{DDIM}, ς = η × DDPM's",
+        "ddpm": f"{DDIM}, ς that of the posterior",
         "heun": f"{ODE}, by the mean of two slopes",
         "euler": f"{ODE}, by one slope a step",
         "rk45": f"{ODE}, steps as long as the error allows",
         "reverse_sde": f"{SDE}, by Euler–Maruyama",
-        "predictor_corrector": f"{SDE}; then x ← x + s ∇log p + √(2 s) z, s from a fixed ratio of the two",
+        "predictor_corrector": f"{SDE}; then x ← x + s ∇log p + √(2 s) z, s = 2 α (0.16 σ)²",
     },
     "steps": "x<sub>0</sub> is predicted at t<sub>max</sub> = t<sub>1</sub> > … > t<sub>{}</sub> = t<sub>min</sub>",
     "guidance": GUIDED,
-    "eta": "σ̂ = {} · σ' √(1 − (α σ' / (α' σ))²)",
+    "eta": "ς = {} · σ' √(1 − (α σ' / (α' σ))²)",
 }
 
 FORMULAS: dict[str, str | dict[str, str]] = {
