@@ -28,7 +28,7 @@ SCHEDULE = VE(sigma_min=0.2, sigma_max=10.0)  # from finer than the data's fines
 AVERAGE = 16.97  # exponent of the average over training: its width is 5 % of the steps so far
 EDGE = 0.05  # share of the noised data that counts as its edge
 OBJECTIVES = {
-    "explicit": "Explicit (exact trace)",
+    "explicit": "Exact trace (Hyvärinen)",
     "sliced": "Sliced",
     "sliced_vr": "Sliced, variance reduced",
     "denoising": "Denoising",

@@ -108,7 +108,11 @@ def time_density(
 
 
 def explicit_score_matching(score: Score, x: Tensor) -> Tensor:
-    """tr(grad s) + |s|^2 / 2, a mean over x [B, d] -> [] (Hyvarinen 2005). Exact, at d derivatives a point."""
+    """tr(grad s) + |s|^2 / 2, a mean over x [B, d] -> [] (Hyvarinen 2005). Exact, at d derivatives a point.
+
+    Explicit in the trace, as courses call it; Vincent (2011) keeps that word for the distance to the true score, from
+    which this differs by a constant, and calls this one implicit.
+    """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         s = score(x)

@@ -15,7 +15,7 @@ from diffusion_core.plane import EXTENT, PRESETS, PlaneData, data_of
 from .widgets.controls import QUIET, plainly, seed_field, seed_of, slider
 from .widgets.html import figure, notice
 from .widgets.plane import square
-from .widgets.scene import Learned, Scene, moving_html, named, particles_html, rivals_html
+from .widgets.scene import ADD, Learned, Scene, moving_html, named, particles_html, rivals_html
 from .widgets.turn import in_turn, stops
 
 GAP = 0.5  # seconds between two pictures of a run
@@ -91,7 +91,7 @@ def look(learned: Learned | None, data: str, points: str, sigma: float) -> str:
 def first_sight(learned: Learned | None, data: str, points: str, sigma: float) -> str:
     if why := lacking(data, points):  # said in place, for points may just be being written
         blank = square("", EXTENT, "An empty plane", kind="clickable")
-        return f'<div class="squares">{figure("<b>Data</b>: click to add points", blank)}</div>{notice(why)}'
+        return f'<div class="squares">{figure(f"<b>Data</b>{ADD}", blank)}</div>{notice(why)}'
     return Scene(data, named_data(data, points), sigma).html(learned)
 
 
@@ -378,7 +378,7 @@ def recipe_controls() -> tuple:
         projections = slider(
             1, 8, 1, step=1, label="Projections", elem_id="projections", info="Directions a point (sliced)."
         )
-        seed = gr.Number(0, label="Seed", precision=0, elem_id="score-seed")
+        seed = gr.Number(0, label="Seed", elem_id="score-seed")
     return objective, levels, seconds, lr, batch, projections, seed
 
 

@@ -18,6 +18,7 @@ from .plots import Curve, share_bars, traces
 
 ARROWS, SHADES, DOTS = 15, 96, 500  # arrows and shades a side; samples shown of the data
 FRAMES = 41  # of the particles' way that the page holds
+ADD = '<span class="hint">: click to add points</span>'  # which a talk hides
 SEEN = 9.0  # natural logarithms below the highest density to which arrows are drawn in full
 
 
@@ -75,7 +76,7 @@ class Scene:
         sigma = self.sigma
         clean, noised = (v.numpy() for v in self.samples)
         left = figure(
-            "<b>Data</b>: click to add points",
+            f"<b>Data</b>{ADD}",
             square(
                 dots(noised, EXTENT, "noise") + dots(clean, EXTENT, "data"), EXTENT, f"{DOTS} points", kind="clickable"
             ),
@@ -173,7 +174,7 @@ def rivals_html(rivals: list[dict], sigma: float, seconds: float, name: str, whe
         '<div class="scroll"><table class="rivals"><tr><th>Objective</th><th>Steps</th><th>Relative error</th>'
         f"<th>Gradient variance</th></tr>{rows}</table></div>"
         '<p class="note">Gradient variance: over batches of 128, all taken at one and the same field, as a multiple of '
-        "explicit score matching’s.</p>"
+        "that of the exact trace.</p>"
     )
 
 
