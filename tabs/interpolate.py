@@ -370,7 +370,7 @@ def path_distance(
         raise ValueError(f"There is no classifier for the images of {model} in checkpoints/ to measure with.")
     if source == "data" and real_images(whole) is None:
         raise ValueError("The data set is not on this machine; take generated ends.")
-    spec = Walk(class_a, class_b, way, depth, positions, steps, guidance, int(seed or 0))
+    spec = Walk(class_a, class_b, way, depth, positions, steps, guidance, seed_of(seed, "Noise seed"))
     started, shown = time.perf_counter(), 0.0
     for progress in measured(model, spec, wanted, source, pairs):
         seconds, preview = time.perf_counter() - started, gr.skip()
@@ -497,7 +497,7 @@ def path_controls(able: dict[str, Model]) -> tuple[list, list[gr.Button]]:
             info="More steps bring the ends back more exactly.",
         )  # fmt: skip
         guidance = slider(0, 10, start.guidance, step=0.1, label="Guidance of (b)", elem_id="path-guidance")
-        seed = gr.Number(0, label="Noise seed of (a) and (b)", precision=0, elem_id="path-seed")
+        seed = gr.Number(0, label="Noise seed of (a) and (b)", elem_id="path-seed")
     controls = [
         model, source, class_a, picture_a, class_b, picture_b, way, depth, positions, steps, guidance, seed,
         upload_a, upload_b,

@@ -221,6 +221,7 @@ def test_class_and_guidance_change_the_image_and_guidance_0_is_unconditional(cli
         ({"sampler": "magic"}, "magic"),
         ({"model": "other"}, "other"),
         ({"seed": -1}, "Seed must be a whole number from 0 to 2147483647, not -1."),
+        ({"seed": 2.5}, "Seed must be a whole number from 0 to 2147483647, not 2.5."),
         ({"count": 1000}, "Images must lie between 1 and 64, not 1000."),
     ],
 )

@@ -47,7 +47,7 @@ def seed_of(value: float | None, label: str = "Seed") -> int:
     """What a field for a seed holds, as int. Raises ValueError, naming the field, for what is none, or nothing."""
     if value is None:
         raise ValueError(f"{label} is empty; it must be a whole number from 0 to {2**31 - 1}.")
-    if not 0 <= value < 2**31:
+    if not 0 <= value < 2**31 or value % 1:
         raise ValueError(f"{label} must be a whole number from 0 to {2**31 - 1}, not {value}.")
     return int(value)
 
@@ -79,7 +79,7 @@ def slider(minimum: float, maximum: float, value: float, *, step: float, label: 
 def seed_field(value: int, label: str = "Seed", *, elem_id: str) -> gr.Number:
     """A field for a seed, and beside it a die that throws another."""
     with gr.Row(elem_classes="with-die"):
-        seed = gr.Number(value, label=label, precision=0, elem_id=elem_id, min_width=100)
+        seed = gr.Number(value, label=label, elem_id=elem_id, min_width=100)
         die = gr.Button("⚄ New", elem_classes="die", elem_id=f"{elem_id}-die")
     die.click(lambda: random.randrange(10_000), None, seed, **QUIET)
     return seed
