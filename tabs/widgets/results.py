@@ -17,7 +17,7 @@ from .plots import Frame, Series, points
 COLUMNS = {
     "model": "Model", "sampler": "Sampler", "steps": "Steps", "calls": "Calls", "guidance": "Guidance", "n": "n",
     "distance": "Distance", "low": "from", "high": "to", "accuracy": "As asked %", "precision": "Precision %",
-    "recall": "Recall %", "score": "Score", "against": "Against", "features": "Features", "seed": "Seed",
+    "recall": "Recall %", "score": "Class score", "against": "Against", "features": "Features", "seed": "Seed",
     "seconds": "Seconds", "origin": "Run",
 }  # fmt: skip
 
@@ -88,7 +88,12 @@ def numbers_html(result: dict) -> str:
         ),
         ("Precision", percent(result["precision"]), percent(floor["precision"]), "samples that lie among real images"),
         ("Recall", percent(result["recall"]), percent(floor["recall"]), "real images that lie among samples"),
-        ("Score", f"{score[0]:.2f}", f"{score_floor[0]:.2f}", "exp KL of the verdicts: sure, and all classes"),
+        (
+            "Class score",
+            f"{score[0]:.2f}",
+            f"{score_floor[0]:.2f}",
+            "Inception Score, by this judge: sure, and every class",
+        ),
         ("Kernel distance", f"{result['kid'][0]:.5f}", f"{floor['kid'][0]:.5f}", "unbiased at any n"),
         ("Distance, n → ∞", "–" if infinity is None else f"{infinity:.3g}", "", "the line through several n"),
     ]
