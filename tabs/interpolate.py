@@ -20,6 +20,7 @@ from diffusion_core.paths import APPROACHES, Walk, ends, journeys, lengths, nois
 
 from .widgets.controls import QUIET, gpu, plainly, seed_of, slider
 from .widgets.html import busy, data_uri, gif_uri, notice, pixels
+from .widgets.learning import key_line
 from .widgets.player import Pictures, player
 from .widgets.plots import LEFT, RIGHT, WIDTH, Curve, Frame, curves
 from .widgets.runs import MODELS, held_out, judge_of, model_named, offered
@@ -169,7 +170,9 @@ def plots_html(spec: Walk, norms: dict[str, list[float]], judged: dict[str, list
 
 def plots_along(spec: Walk, plots: str) -> str:
     """Plots over the position, whose markers follow a player's scrubber."""
-    keys = "".join(f'<span class="approach-{key}"><i></i>({key}) {label}</span>' for key, label in APPROACHES.items())
+    keys = "".join(
+        f"<span>{key_line(f'approach-{key}', DASHES[key])}({key}) {label}</span>" for key, label in APPROACHES.items()
+    )
     return (
         f'<div class="plots" style="--pitch:{(WIDTH - LEFT - RIGHT) / (spec.positions - 1):.2f}">{plots}</div>'
         f'<p class="legend">{keys}</p>'
