@@ -1,6 +1,7 @@
 """The README's pictures, from the running app:  python -m tests.benchmarks.screenshots
 
-Each tab as it opens, in light and dark, as docs/<tab>.webp and docs/<tab>-dark.webp. Needs Playwright and Chromium.
+Each tab as it opens without data sets, in light and dark, as docs/<tab>.webp and docs/<tab>-dark.webp. Needs Playwright
+and Chromium.
 """
 
 import io
@@ -19,9 +20,13 @@ TABS = {  # what to wait for
     "Compare": "#compare-results .curves svg",  # after the reference run
     "Interpolate": "#interpolate-stage .player",
     "Evaluate": "#evaluate-stage .result",
-    "Training": "#live-stage img",  # the digits are read when the tab is first looked at
+    "Training": "#training-history svg",
     "Score": "#score-particles canvas",
 }
+
+
+# The row in which a visitor trains shows real digits, and no image of a data set is part of this repository.
+WITHOUT_DATA = ".work:has(#live-stage) { display: none !important; }"
 
 
 def shoot(page: Page, path: Path, whole: bool = True) -> None:
@@ -40,6 +45,7 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(f"{url}?__theme={theme}")
             page.wait_for_selector("#forward-stage img")
+            page.add_style_tag(content=WITHOUT_DATA)
             for tab, ready in TABS.items():
                 page.get_by_role("tab", name=tab).click()
                 page.wait_for_selector(ready, timeout=180_000)
