@@ -1,5 +1,7 @@
 """Every formula stands under a control that there is, and has one for each of its choices."""
 
+import json
+
 import pytest
 
 import app
@@ -31,7 +33,7 @@ def test_the_page_is_told_formulas_by_the_labels_that_it_shows(controls):
     for name in ("schedule", "sampler", "objective", "live-schedule"):
         for label, value in controls[name]["choices"]:
             if controls[name]["kind"] == "dropdown":
-                assert f'"{label}": ' in page, value
+                assert f"{json.dumps(label)}: " in page, value
 
 
 def test_a_choice_without_a_label_of_its_own_goes_by_its_value():
