@@ -13,7 +13,7 @@ from diffusion_core.samplers import SAMPLERS
 
 from .evaluate import progresses
 from .sample import PREVIEW_GAP, class_choices, spacing_choices
-from .widgets.controls import QUIET, plainly, seed_field, seed_of, slider
+from .widgets.controls import QUIET, go_and_stop, plainly, seed_field, seed_of, slider
 from .widgets.html import data_uri, notice
 from .widgets.lanes import HALFWAY, WHOLE, N, halfway_html, race_html, results_html, rows_of, running_html, status_line
 from .widgets.race import Lane, References, run
@@ -277,9 +277,7 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab,
     with gr.Row(elem_classes="work compare"):
         with gr.Column(elem_classes="controls"):
             shared = shared_controls(models)
-            with gr.Row(elem_classes="buttons"):
-                go = gr.Button("Race", variant="primary", elem_id="race", min_width=80)
-                stop = gr.Button("Stop", elem_id="compare-stop", min_width=80)
+            go, stop = go_and_stop("Race", "race", "compare-stop")
             halfway = gr.Button(f"Step {HALFWAY} of {WHOLE} is not {HALFWAY} steps", elem_id="halfway")
             measuring = gr.Button(
                 f"Measure over {N} images", elem_id="measure", visible=any(judge_of(m) for m in models.values())

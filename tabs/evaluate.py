@@ -11,7 +11,7 @@ from diffusion_core.checkpoint import Model
 from diffusion_core.evaluate import APPROACHES, Plan, Progress, draw, measure, noise_images, read_results
 from diffusion_core.samplers import SAMPLERS
 
-from .widgets.controls import QUIET, gpu, plainly, seed_field, seed_of, slider
+from .widgets.controls import QUIET, go_and_stop, gpu, plainly, seed_field, seed_of, slider
 from .widgets.html import data_uri, notice
 from .widgets.results import COLUMNS, csv_link, result_html, row, running_html, tradeoff_html
 from .widgets.runs import MODELS, judge_of
@@ -182,9 +182,7 @@ def build() -> None:
     with gr.Row(elem_classes="work"):
         with gr.Column(elem_classes="controls"):
             plan = plan_controls(names)
-            with gr.Row(elem_classes="buttons"):
-                go = gr.Button("Evaluate", variant="primary", elem_id="evaluate", min_width=80)
-                stop = gr.Button("Stop", elem_id="evaluate-stop", min_width=80)
+            go, stop = go_and_stop("Evaluate", "evaluate", "evaluate-stop")
         with gr.Column(elem_classes="stage"):
             stage = gr.HTML(first_result(first), elem_id="evaluate-stage")
         with gr.Column(elem_classes="stage second"):

@@ -18,7 +18,7 @@ from diffusion_core.interpolate import WAYS, follow
 from diffusion_core.metrics import psnr, rmse
 from diffusion_core.paths import APPROACHES, Walk, ends, journeys, lengths, noise_pair, path, worth
 
-from .widgets.controls import QUIET, gpu, plainly, seed_of, slider
+from .widgets.controls import QUIET, go_and_stop, gpu, plainly, seed_of, slider
 from .widgets.html import busy, data_uri, gif_uri, notice, pixels
 from .widgets.learning import key_line
 from .widgets.player import Pictures, player
@@ -528,9 +528,7 @@ def build(models: dict[str, Model], own: gr.State) -> None:
     with gr.Row(elem_classes="work"):
         with gr.Column(elem_classes="controls"):
             controls, dice = path_controls(able)
-            with gr.Row(elem_classes="buttons"):
-                run = gr.Button("Interpolate", variant="primary", elem_id="interpolate", min_width=80)
-                stop = gr.Button("Stop", elem_id="interpolate-stop", min_width=80)
+            run, stop = go_and_stop("Interpolate", "interpolate", "interpolate-stop")
             pairs, which, measure, halt = measure_controls()
         with gr.Column(elem_classes="stage"):
             stage = gr.HTML(first_result(), elem_id="interpolate-stage")

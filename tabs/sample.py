@@ -14,7 +14,7 @@ from diffusion_core.images import enlarge, grid, read_recipe
 from diffusion_core.samplers import SAMPLERS
 from diffusion_core.schedules import Discrete
 
-from .widgets.controls import QUIET, plainly, seed_field, seed_of, slider
+from .widgets.controls import QUIET, go_and_stop, plainly, seed_field, seed_of, slider
 from .widgets.html import busy, data_uri, figure, gif_uri, mapping, notice, pixels
 from .widgets.neighbours import neighbours_html
 from .widgets.player import Pictures, evenly, player
@@ -274,9 +274,7 @@ def build(models: dict[str, Model], page: gr.Blocks, tabs: gr.Tabs, own: gr.Stat
     with gr.Row(elem_classes="work"):
         with gr.Column(elem_classes="controls"):
             controls, picture = setting_controls(models, Settings(next(iter(models), "")))
-            with gr.Row(elem_classes="buttons"):
-                go = gr.Button("Generate", variant="primary", elem_id="generate", min_width=80)
-                stop = gr.Button("Stop", elem_id="stop", min_width=80)
+            go, stop = go_and_stop("Generate", "generate", "stop")
         with gr.Column(elem_classes="stage"):
             stage = gr.HTML(first_result(), elem_id="sample-stage")
     about, again, shown = gr.JSON(visible=False), gr.State(0), gr.State(None)

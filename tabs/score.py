@@ -12,7 +12,7 @@ from diffusion_core.denoisers import Denoiser
 from diffusion_core.fields import METHODS, OBJECTIVES, SCHEDULE
 from diffusion_core.plane import EXTENT, PRESETS, PlaneData, data_of
 
-from .widgets.controls import QUIET, plainly, seed_field, seed_of, slider
+from .widgets.controls import QUIET, go_and_stop, plainly, seed_field, seed_of, slider
 from .widgets.html import figure, notice
 from .widgets.plane import square
 from .widgets.scene import ADD, Learned, Scene, moving_html, named, particles_html, rivals_html
@@ -306,9 +306,7 @@ def learning(start: str, about: gr.JSON) -> tuple:
         data, mine, points, undo, clear = data_controls(start)
         sigma = level_control()
         objective, levels, seconds, lr, batch, projections, seed = recipe_controls()
-        with gr.Row(elem_classes="buttons"):
-            go = gr.Button("Train", variant="primary", elem_id="train-score", min_width=80)
-            stop = gr.Button("Stop", elem_id="stop-score", min_width=80)
+        go, stop = go_and_stop("Train", "train-score", "stop-score")
         race = gr.Button(f"Compare the objectives ({RACE * len(OBJECTIVES):.0f} s)", elem_id="compare-objectives")
     with gr.Column(elem_classes="stage"):
         page = first_sight(known(None, start, ""), start, "", 1.0)
@@ -388,9 +386,7 @@ def following(
     """The row in which particles follow a field."""
     with gr.Column(elem_classes="controls"):
         which, methods, calls, count, share, seed = way_controls()
-        with gr.Row(elem_classes="buttons"):
-            run = gr.Button("Run", variant="primary", elem_id="run-score", min_width=80)
-            halt = gr.Button("Stop", elem_id="halt-score", min_width=80)
+        run, halt = go_and_stop("Run", "run-score", "halt-score")
     with gr.Column(elem_classes="stage"):
         particles = gr.HTML(first_run(start), elem_id="score-particles")
 

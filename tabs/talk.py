@@ -16,6 +16,7 @@ from diffusion_core.samplers import seeded_noise
 
 from . import evaluate, forward, interpolate, sample, score
 from .widgets import runs
+from .widgets.controls import QUIET
 from .widgets.html import notice
 from .widgets.player import Pictures, player
 from .widgets.results import guidance_plots
@@ -197,10 +198,7 @@ def build(stops: list[Stop], present: gr.Button) -> None:
         ]
         leave = gr.Button("Leave", elem_id="talk-leave", size="sm")
         gr.HTML(f"<style>{turning(len(stops))}</style>", padding=False)
-    preparing = present.click(
-        prepare, None, slides, api_visibility="private", show_progress="hidden", concurrency_id="model",
-        concurrency_limit=1,
-    )  # fmt: skip
+    preparing = present.click(prepare, None, slides, concurrency_id="model", concurrency_limit=1, **QUIET)
     leave.click(None, cancels=[preparing])
 
 

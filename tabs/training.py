@@ -20,7 +20,7 @@ from diffusion_core.training import Moment, Recipe, Training, train_for, validat
 
 from .evaluate import CHECKPOINTS
 from .forward import NAMES as SCHEDULE_NAMES
-from .widgets.controls import QUIET, plainly, slider
+from .widgets.controls import QUIET, go_and_stop, plainly, slider
 from .widgets.html import busy, data_uri, notice
 from .widgets.learning import AXES, by_time_html, curves_html, rows_html, style, table_html
 from .widgets.runs import MODELS, adopt, forget
@@ -297,9 +297,7 @@ def own_run(tabs: gr.Tabs, own: gr.State, tab: gr.Tab) -> None:
     """
     with gr.Column(elem_classes="controls"):
         recipe = recipe_controls()
-        with gr.Row(elem_classes="buttons"):
-            go = gr.Button("Train digits", variant="primary", elem_id="train-digits", min_width=80)
-            stop = gr.Button("Stop", elem_id="stop-digits", min_width=80)
+        go, stop = go_and_stop("Train digits", "train-digits", "stop-digits")
         take = gr.Button("Use it in the other tabs", elem_id="use-digits")
     with gr.Column(elem_classes="stage"):
         stage = gr.HTML(notice("The digits to learn from come when this tab is opened."), elem_id="live-stage")

@@ -83,3 +83,12 @@ def seed_field(value: int, label: str = "Seed", *, elem_id: str) -> gr.Number:
         die = gr.Button("⚄ New", elem_classes="die", elem_id=f"{elem_id}-die")
     die.click(lambda: random.randrange(10_000), None, seed, **QUIET)
     return seed
+
+
+def go_and_stop(label: str, go: str, stop: str) -> tuple[gr.Button, gr.Button]:
+    """The button that begins a run, called `label`, and the one beside it that ends it; go and stop: their elem_ids."""
+    with gr.Row(elem_classes="buttons"):
+        return (
+            gr.Button(label, variant="primary", elem_id=go, min_width=80),
+            gr.Button("Stop", elem_id=stop, min_width=80),
+        )
